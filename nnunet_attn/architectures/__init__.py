@@ -1,0 +1,1 @@
+"""Whole networks, one paper per file, composed of ``nnunet_attn.blocks``."""

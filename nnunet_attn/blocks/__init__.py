@@ -1,0 +1,1 @@
+"""The ideas of the papers, one per file: tensors in, tensors out."""

@@ -1,0 +1,130 @@
+"""Every network and trainer of this package, as data. Standard library only, so that look-ups and ``--help`` are fast.
+
+One ``Entry`` is one network with its trainer; it feeds ``nnunet-attn list``, the README table, the benchmark and the
+contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, its ablations beside
+it. The grammar of names (a trainer's name is the name of its results folder, hence a public id):
+
+    nnUNetTrainer<Network>[_<ablation>][_SGD|_paper][_<N>epochs[_<M>iterations]]
+
+``parse_trainer_name`` takes such a name apart; ``nnunet_attn.trainers`` makes the class.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Family:
+    """A paper. ``paper_recipes`` names the recipe suffixes beyond ``_SGD`` that its trainers know."""
+
+    title: str
+    paper: str
+    source: str
+    paper_recipes: tuple[str, ...] = ("paper",)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and 1e9 multiply-accumulates of one forward pass (FlopCounterMode / 2, plain path)."""
+
+    parameters: int
+    gmacs: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One network. Costs hold for ``input_channels``, ``num_classes`` and ``image_size``.
+
+    Attributes:
+        family: Key into ``FAMILIES`` and name of the file in ``trainers/``.
+        trainer: Name of the trainer class.
+        network: Dotted path of the network class, ``Net(input_channels, num_classes, *, ..., deep_supervision=False)``.
+        cost: Cost of the default network.
+        ablations: Suffix of each ablation's trainer, with the cost of its network.
+        paper_cost: The numbers that the paper prints, with its counter, as text; empty where it prints none.
+        options: Keyword arguments of the network that a user may set through ``network_kwargs``.
+        arguments: Arguments that stand in for the plans, for networks that follow them.
+        test_size: A small image for the contract tests, of a size that is no multiple of anything.
+        gradient_free: Patterns (``re.fullmatch``) of parameters whose gradient is zero by construction, with the
+            reason in the network's docstring.
+    """
+
+    family: str
+    trainer: str
+    network: str
+    cost: Cost
+    ablations: dict[str, Cost] = field(default_factory=dict)
+    paper_cost: str = ""
+    options: tuple[str, ...] = ()
+    arguments: dict[str, object] = field(default_factory=dict)
+    input_channels: int = 3
+    num_classes: int = 9
+    image_size: tuple[int, ...] = (224, 224)
+    test_size: tuple[int, ...] = (40, 56)
+    gradient_free: tuple[str, ...] = ()
+
+    @property
+    def trainers(self) -> dict[str, Cost]:
+        """Names of the trainer and of its ablations, with their costs."""
+        return {self.trainer: self.cost} | {f"{self.trainer}_{suffix}": c for suffix, c in self.ablations.items()}
+
+
+STOCK = "nnUNetTrainer"
+
+FAMILIES = {
+    "dcau_net": Family(
+        "DCAU-Net", "arXiv:2603.09530", "from the paper alone; no code was released", ("paper", "paperACDC")
+    ),
+    "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
+}
+
+ENTRIES: tuple[Entry, ...] = ()
+
+# Trainers whose network is nnU-Net's own: name -> family. They are found and composed like the others.
+STOCK_TRAINERS = {"nnUNetTrainerStockAdamW": "stock"}
+
+
+@dataclass(frozen=True)
+class TrainerName:
+    """A trainer's name taken apart: ``base`` is the class that is written down, the rest composes on it."""
+
+    base: str
+    family: str
+    recipe: str | None = None
+    epochs: int | None = None
+    iterations: int | None = None
+
+
+_SCHEDULE = re.compile(r"_(?P<epochs>[1-9]\d*)epochs?(_(?P<iterations>[1-9]\d*)iterations)?$")
+
+
+def written_trainers() -> Iterator[tuple[str, str]]:
+    """Pairs of trainer name and family of all classes that are written down, ablations included."""
+    for entry in ENTRIES:
+        for name in entry.trainers:
+            yield name, entry.family
+    yield from STOCK_TRAINERS.items()
+
+
+def parse_trainer_name(name: str) -> TrainerName | None:
+    """Take a trainer's name apart; None if it is not one of ours (stock nnU-Net's own names are not)."""
+    schedule = _SCHEDULE.search(name)
+    stem = name[: schedule.start()] if schedule else name
+    epochs = int(schedule["epochs"]) if schedule else None
+    iterations = int(schedule["iterations"]) if schedule and schedule["iterations"] else None
+    if stem == STOCK:
+        return TrainerName(STOCK, "stock", None, epochs, iterations) if schedule else None
+    families = dict(written_trainers())
+    if stem in families:
+        return TrainerName(stem, families[stem], None, epochs, iterations)
+    base, _, recipe = stem.rpartition("_")
+    if base in families and recipe in ("SGD", *FAMILIES[families[base]].paper_recipes):
+        return TrainerName(base, families[base], recipe, epochs, iterations)
+    return None
+
+
+def find_entry(trainer: str) -> Entry | None:
+    """The entry that a trainer's name, with whatever suffixes, belongs to."""
+    parsed = parse_trainer_name(trainer)
+    return next((e for e in ENTRIES if parsed and parsed.base in e.trainers), None)

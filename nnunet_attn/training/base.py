@@ -1,0 +1,234 @@
+"""The one base class of all our trainers: what a network needs to live in nnU-Net, and nothing of nnU-Net copied.
+
+A trainer is class attributes (network, its arguments, recipe); nnU-Net finds it by name, see ``nnunet_attn.trainers``.
+"""
+
+import os
+import pydoc
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_attn.training.losses import CheckedLoss
+from nnunet_attn.training.pretrained import load_encoder, sha256
+from nnunet_attn.training.recipe import (
+    SGD,
+    Recipe,
+    WarmupScheduler,
+    clip_gradients,
+    make_optimizer,
+    with_augmentation,
+)
+from nnunet_attn.training.record import RunRecord
+
+PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
+
+
+def merged(cls: type, attribute: str) -> dict:
+    """The dictionaries that a class and its bases hold under ``attribute``, the nearest winning."""
+    result = {}
+    for base in reversed(cls.__mro__):
+        result |= vars(base).get(attribute, {})
+    return result
+
+
+class AttnTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with network and recipe as class attributes.
+
+    Attributes:
+        network: Dotted path of the network, ``Net(input_channels, num_classes, *, ..., deep_supervision=False)``.
+            On instances nnU-Net keeps the built network under this name.
+        network_kwargs: Keyword arguments of the network; merged along the base classes.
+        recipe: Fields of ``Recipe`` that differ from its defaults; merged along the base classes.
+        paper_recipes: Recipes by suffix, for example ``{"paper": {...}}``; merged along the base classes.
+        dimensions: Numbers of spatial axes that the network takes.
+        deep_supervision: Whether the network has several heads. Without, deep supervision stays off whatever asks.
+
+    Raises:
+        ValueError: at construction, if the network does not take the configuration's dimensions, or a recipe is wrong.
+    """
+
+    network: str | None = None
+    network_kwargs: dict = {}
+    recipe: dict = {}
+    paper_recipes: dict[str, dict] = {}
+    dimensions: tuple[int, ...] = (2,)
+    deep_supervision: bool = False
+
+    def __init__(
+        self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device = torch.device("cuda")
+    ):
+        self.check_configuration(PlansManager(plans).get_configuration(configuration))
+        self.settings = Recipe(**merged(type(self), "recipe"))
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.settings.initial_lr
+        self.weight_decay = self.settings.weight_decay
+        self.num_epochs = self.settings.num_epochs
+        self.num_iterations_per_epoch = self.settings.num_iterations_per_epoch
+        self.enable_deep_supervision = self.deep_supervision
+        self.pretrained = "from scratch"
+        self.run_record: RunRecord | None = None
+        self._restoring = False
+
+    # ---- network ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def recipes(cls) -> dict[str, dict]:
+        """All recipes that compose on this trainer by suffix."""
+        return {"SGD": SGD} | merged(cls, "paper_recipes")
+
+    @classmethod
+    def check_configuration(cls, configuration_manager: ConfigurationManager) -> None:
+        """Refuse a configuration that the network cannot take, before anything is written."""
+        patch_size = configuration_manager.patch_size
+        if len(patch_size) not in cls.dimensions:
+            raise ValueError(
+                f"{cls.__name__} takes {' or '.join(f'{d}D' for d in cls.dimensions)} configurations, but this one is "
+                f"{len(patch_size)}D (patch size {list(patch_size)}). Use another configuration, for example 2d."
+            )
+
+    @classmethod
+    def network_class(cls, configuration_manager: ConfigurationManager) -> type[nn.Module]:
+        """The network's class; plan-driven trainers choose it by what the plans name."""
+        found = pydoc.locate(cls.network)
+        if found is None:
+            raise ImportError(f"{cls.__name__}: there is no network {cls.network}")
+        return found
+
+    @classmethod
+    def plan_arguments(cls, configuration_manager: ConfigurationManager) -> dict:
+        """Arguments of the network that come from the plans; none for networks of fixed shape."""
+        return {}
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """nnU-Net's hook, called in training and, on the class, at prediction."""
+        cls.check_configuration(configuration_manager)
+        network = cls.network_class(configuration_manager)(
+            num_input_channels,
+            num_output_channels,
+            **cls.plan_arguments(configuration_manager),
+            **merged(cls, "network_kwargs"),
+            deep_supervision=enable_deep_supervision and cls.deep_supervision,
+        )
+        if hasattr(network, "initialize"):
+            network.apply(network.initialize)
+        return network
+
+    @property
+    def bare_network(self) -> nn.Module:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Switch deep supervision; networks with one head stay without, though nnU-Net switches it on after validating."""
+        if self.deep_supervision:
+            super().set_deep_supervision_enabled(enabled)
+
+    # ---- start ------------------------------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        """nnU-Net's set-up; then, on a fresh training only, the pretrained encoder that the environment names."""
+        self.save_every = min(50, max(1, self.num_epochs // 20))
+        super().initialize()
+        if not self._restoring:
+            self.pretrained = self.load_pretrained()
+            self.print_to_log_file(f"Encoder weights: {self.pretrained}")
+
+    def load_pretrained(self) -> str | dict:
+        """Load encoder weights from the file that NNUNET_ATTN_PRETRAINED names; what was loaded goes into the record."""
+        path = os.environ.get(PRETRAINED_VARIABLE)
+        if not path:
+            return "from scratch"
+        network = self.bare_network
+        report = load_encoder(network.encoder, Path(path), getattr(network, "ignored_pretrained_keys", ()))
+        return {"file": Path(path).name, "sha256": sha256(Path(path)), "report": report}
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        self._restoring = True
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def configure_optimizers(self):
+        if self.settings.optimizer == "SGD":
+            optimizer, scheduler = super().configure_optimizers()
+        else:
+            optimizer = make_optimizer(self.network, self.settings)
+            scheduler = WarmupScheduler(optimizer, self.settings, self.num_epochs)
+        clip_gradients(optimizer, self.settings.clip)
+        return optimizer, scheduler
+
+    def _build_loss(self):
+        scales = self._get_deep_supervision_scales()
+        if scales is not None and len(scales) < 2:
+            raise ValueError(
+                f"deep supervision of {type(self).__name__} needs at least two resolutions, but the plans give "
+                f"{len(scales)} (pool_op_kernel_sizes {self.configuration_manager.pool_op_kernel_sizes}); nnU-Net's loss "
+                "weights would become NaN. Use plans with a larger patch."
+            )
+        loss = super()._build_loss()
+        weighted = loss.loss if scales is not None else loss
+        weighted.weight_ce, weighted.weight_dice = self.settings.weight_ce, self.settings.weight_dice
+        return CheckedLoss(loss)
+
+    def get_training_transforms(self, *args, **kwargs):
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if self.settings.augmentation is None:
+            return transforms
+        return with_augmentation(transforms, self.settings.augmentation)
+
+    def do_split(self):
+        """nnU-Net's split; a fold beyond the split file is refused, where nnU-Net draws a random one that may leak."""
+        path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
+        if self.fold != "all" and path.is_file():
+            folds = len(load_json(path))
+            if self.fold >= folds:
+                raise ValueError(f"fold {self.fold} was asked for, but {path} has folds 0 to {folds - 1}")
+        return super().do_split()
+
+    # ---- run --------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0:
+            facts = {
+                "trainer": type(self).__name__,
+                "network": type(self).network,
+                "network_kwargs": merged(type(self), "network_kwargs"),
+                "recipe": asdict(self.settings),
+                "num_epochs": self.num_epochs,
+                "num_iterations_per_epoch": self.num_iterations_per_epoch,
+                "batch_size": self.configuration_manager.batch_size,
+                "patch_size": list(self.configuration_manager.patch_size),
+                "compiled": self._do_i_compile(),
+                "processes": torch.distributed.get_world_size() if self.is_ddp else 1,
+                "pretrained": self.pretrained,
+            }
+            self.run_record = RunRecord(self.output_folder, facts, self.current_epoch, self.device)
+
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        if self.run_record is not None:
+            start = self.logger.get_value("epoch_start_timestamps", step=-1)
+            self.run_record.epoch_done(self.logger.get_value("epoch_end_timestamps", step=-1) - start)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, moved into place when complete, so that a killed run never leaves half of one."""
+        temporary = f"{filename}.tmp"
+        super().save_checkpoint(temporary)
+        if os.path.isfile(temporary):
+            os.replace(temporary, filename)

@@ -1,0 +1,150 @@
+"""How a network is trained: the numbers (``Recipe``), the optimiser and schedule made of them, the augmentation."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.contrast import ContrastTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A paper's geometric augmentation in place of nnU-Net's; intensity transforms are left out.
+
+    Attributes:
+        rotation: Largest angle in degrees.
+        p_rotation: Probability of a rotation.
+        p_mirror: Probability of a flip, per axis.
+        p_scaling: Probability of nnU-Net's zoom by 0.7 to 1.4. A shift needs no entry: patches are cropped at random.
+    """
+
+    rotation: float
+    p_rotation: float = 0.5
+    p_mirror: float = 0.5
+    p_scaling: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training recipe; the defaults are ours for every family (AdamW as in nnU-Net's Primus trainers).
+
+    Attributes:
+        optimizer: "AdamW", "Adam" (L2 decay), or "SGD": stock nnU-Net's optimiser, decay on all parameters, poly rate.
+        warmup: Share of the epochs with linearly rising rate, at least one epoch where it is not 0.
+        schedule: "poly" (exponent 0.9) or "constant".
+        clip: Largest gradient norm; nnU-Net itself clips at 12.
+        weight_ce, weight_dice: Weights of nnU-Net's two loss terms (BCE in place of CE with regions).
+        mutation: How the losses of the subsets of prediction maps combine, "mean" or "sum" (mutation loss only).
+        augmentation: A paper's augmentation; None is nnU-Net's.
+    """
+
+    optimizer: str = "AdamW"
+    initial_lr: float = 3e-4
+    weight_decay: float = 5e-2
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: float = 0.05
+    schedule: str = "poly"
+    clip: float = 1.0
+    num_epochs: int = 1000
+    num_iterations_per_epoch: int = 250
+    weight_ce: float = 1.0
+    weight_dice: float = 1.0
+    mutation: str = "mean"
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self):
+        if self.optimizer not in ("AdamW", "Adam", "SGD"):
+            raise ValueError(f"optimizer must be AdamW, Adam or SGD, got {self.optimizer!r}")
+        if self.schedule not in ("poly", "constant"):
+            raise ValueError(f"schedule must be poly or constant, got {self.schedule!r}")
+        if self.mutation not in ("mean", "sum"):
+            raise ValueError(f"mutation must be mean or sum, got {self.mutation!r}")
+
+
+SGD = {"optimizer": "SGD", "initial_lr": 1e-2, "weight_decay": 3e-5, "warmup": 0.0, "schedule": "poly", "clip": 12.0}
+
+
+class WarmupScheduler(torch.optim.lr_scheduler.LRScheduler):
+    """Rate per epoch: linear warm-up to ``initial_lr``, then poly or constant.
+
+    ``rate(e) = initial_lr * (e + 1) / (w + 1)`` in the ``w`` warm-up epochs, then
+    ``initial_lr * (1 - (e - w) / (num_epochs - w)) ** 0.9``. It is a function of the epoch alone, as nnU-Net's own
+    scheduler is, so a resumed run needs no state of it.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, num_epochs: int):
+        self.recipe, self.num_epochs = recipe, num_epochs
+        self.warmup_epochs = max(1, round(recipe.warmup * num_epochs)) if recipe.warmup else 0
+        super().__init__(optimizer)
+
+    def rate(self, epoch: int) -> float:
+        w = self.warmup_epochs
+        if epoch < w:
+            return self.recipe.initial_lr * (epoch + 1) / (w + 1)
+        if self.recipe.schedule == "constant" or self.num_epochs <= w:
+            return self.recipe.initial_lr
+        return self.recipe.initial_lr * (1 - (epoch - w) / (self.num_epochs - w)) ** 0.9
+
+    def step(self, epoch: int | None = None) -> None:
+        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.last_epoch)
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW or Adam over the parameters that train; norms, biases and other 1-d parameters do not decay."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return getattr(torch.optim, recipe.optimizer)(groups, lr=recipe.initial_lr, betas=recipe.betas)
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
+    """Clip to ``max_norm`` before each step. nnU-Net's train_step clips at 12, before; the hook sees that result."""
+
+    def clip(optimizer, _args, _kwargs):
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
+
+    optimizer.register_step_pre_hook(clip)
+
+
+INTENSITY = (
+    GaussianNoiseTransform,
+    GaussianBlurTransform,
+    MultiplicativeBrightnessTransform,
+    ContrastTransform,
+    SimulateLowResolutionTransform,
+    GammaTransform,
+)
+
+
+def with_augmentation(transforms: ComposeTransforms, augmentation: Augmentation) -> ComposeTransforms:
+    """nnU-Net's training transforms with its augmentation replaced; what handles labels and channels is kept."""
+    kept: list[BasicTransform] = []
+    for transform in transforms.transforms:
+        if isinstance(transform, RandomTransform) and isinstance(transform.transform, INTENSITY):
+            continue
+        if isinstance(transform, SpatialTransform):
+            angle = math.radians(augmentation.rotation)
+            transform.p_rotation, transform.rotation = augmentation.p_rotation, (-angle, angle)
+            transform.p_scaling = augmentation.p_scaling
+        if isinstance(transform, MirrorTransform):  # its own probability is fixed at 1/2
+            probability = min(1.0, 2 * augmentation.p_mirror)
+            kept += [RandomTransform(MirrorTransform((axis,)), probability) for axis in transform.allowed_axes]
+            continue
+        kept.append(transform)
+    return ComposeTransforms(kept)
