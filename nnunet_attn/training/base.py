@@ -228,7 +228,8 @@ class AttnTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, moved into place when complete, so that a killed run never leaves half of one."""
-        temporary = f"{filename}.tmp"
-        super().save_checkpoint(temporary)
-        if os.path.isfile(temporary):
-            os.replace(temporary, filename)
+        if self.disable_checkpointing or self.local_rank != 0:
+            super().save_checkpoint(filename)  # writes nothing, and says so
+            return
+        super().save_checkpoint(f"{filename}.tmp")
+        os.replace(f"{filename}.tmp", filename)
