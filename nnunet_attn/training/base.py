@@ -16,8 +16,9 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_attn.files import sha256
 from nnunet_attn.training.losses import CheckedLoss
-from nnunet_attn.training.pretrained import load_encoder, sha256
+from nnunet_attn.training.pretrained import load_encoder
 from nnunet_attn.training.recipe import (
     SGD,
     Recipe,
@@ -233,3 +234,32 @@ class AttnTrainer(nnUNetTrainer):
             return
         super().save_checkpoint(f"{filename}.tmp")
         os.replace(f"{filename}.tmp", filename)
+
+
+class PlanDrivenTrainer(AttnTrainer):
+    """Trainer of a network that takes shape from the plans, 2D and 3D, with stock deep supervision.
+
+    Attributes:
+        networks: Our network for each class that the plans may name, for example ``{"PlainConvUNet": "dotted.path"}``.
+            Plans that name one of ours already (``nnunet-attn plan``) keep it.
+    """
+
+    networks: dict[str, str] = {}
+    dimensions = (2, 3)
+    deep_supervision = True
+
+    @classmethod
+    def network_class(cls, configuration_manager: ConfigurationManager) -> type[nn.Module]:
+        planned = configuration_manager.network_arch_class_name
+        path = planned if planned in cls.networks.values() else cls.networks.get(planned.rpartition(".")[2])
+        if path is None:
+            raise ValueError(f"{cls.__name__} builds on {' or '.join(cls.networks)}, but the plans name {planned}")
+        return pydoc.locate(path)
+
+    @classmethod
+    def plan_arguments(cls, configuration_manager: ConfigurationManager) -> dict:
+        arguments = dict(configuration_manager.network_arch_init_kwargs)
+        for key in configuration_manager.network_arch_init_kwargs_req_import:
+            if arguments[key] is not None:
+                arguments[key] = pydoc.locate(arguments[key])
+        return arguments

@@ -1,7 +1,6 @@
 """Encoder weights from a file, checked key by key. Used once, at the start of a fresh training."""
 
 import argparse
-import hashlib
 from pathlib import Path
 
 import torch
@@ -74,9 +73,3 @@ def load_encoder(encoder: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
     encoder.load_state_dict(weights)
     note = f", adapted {', '.join(adapted)}" if adapted else ""
     return f"{len(own)} tensors of {type(encoder).__name__} loaded from {Path(path).name}{note}"
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """The run record ``fold_X/nnunet_attn_run.json``: what a comparison needs and nnU-Net's own files do not hold."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -11,15 +10,10 @@ from pathlib import Path
 
 import torch
 
+from nnunet_attn.files import write_json
+
 NAME = "nnunet_attn_run.json"
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "dynamic-network-architectures", "timm", "numpy")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON beside ``path`` and move it there, so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def git_revision() -> str | None:

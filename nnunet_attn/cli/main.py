@@ -1,0 +1,49 @@
+"""The ``nnunet-attn`` command. Sub-commands are modules of this package with ``HELP``, ``add_arguments`` and ``run``."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nnunet_attn import __version__
+from nnunet_attn.errors import UserError
+
+COMMANDS = ("list", "info", "doctor")
+
+DESCRIPTION = """\
+Attention networks as trainers of unmodified nnU-Net. Train with nnU-Net's own command:
+  nnUNetv2_train DATASET 2d 0 -tr nnUNetTrainerDCAUNet
+This command lists the networks, converts datasets, checks the set-up, measures and compares."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nnunet-attn", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet-attn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"nnunet_attn.cli.{name}")
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Exit code 0: done; 1: an error, said in one line on stderr; 2: wrong usage."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except UserError as error:
+        print(f"nnunet-attn {options.command}: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
