@@ -45,6 +45,7 @@ class Entry:
         paper_cost: The numbers that the paper prints, with its counter, as text; empty where it prints none.
         options: Keyword arguments of the network that a user may set through ``network_kwargs``.
         arguments: Arguments that stand in for the plans, for networks that follow them.
+        dimensions: Numbers of spatial axes that the network takes.
         test_size: A small image for the contract tests, of a size that is no multiple of anything.
         gradient_free: Patterns (``re.fullmatch``) of parameters whose gradient is zero by construction, with the
             reason in the network's docstring.
@@ -58,11 +59,21 @@ class Entry:
     paper_cost: str = ""
     options: tuple[str, ...] = ()
     arguments: dict[str, object] = field(default_factory=dict)
+    dimensions: tuple[int, ...] = (2,)
     input_channels: int = 3
     num_classes: int = 9
     image_size: tuple[int, ...] = (224, 224)
     test_size: tuple[int, ...] = (40, 56)
     gradient_free: tuple[str, ...] = ()
+
+    def resolved_arguments(self) -> dict[str, object]:
+        """``arguments`` with dotted names of classes (``torch.nn.Conv2d``) replaced by the classes."""
+        import pydoc
+
+        dotted = {
+            k: v for k, v in self.arguments.items() if isinstance(v, str) and v.startswith(("torch.", "dynamic_"))
+        }
+        return self.arguments | {k: pydoc.locate(v) for k, v in dotted.items()}
 
     @property
     def trainers(self) -> dict[str, Cost]:

@@ -1,4 +1,4 @@
-"""The ``nnunet-attn`` command. Sub-commands are modules of this package with ``HELP``, ``add_arguments`` and ``run``."""
+"""The ``nnunet-attn`` command. A sub-command is a module here with ``HELP``, ``add_arguments`` and ``run``."""
 
 import argparse
 import importlib

@@ -64,7 +64,12 @@ class AttnTrainer(nnUNetTrainer):
     deep_supervision: bool = False
 
     def __init__(
-        self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device = torch.device("cuda")
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
     ):
         self.check_configuration(PlansManager(plans).get_configuration(configuration))
         self.settings = Recipe(**merged(type(self), "recipe"))
@@ -137,7 +142,7 @@ class AttnTrainer(nnUNetTrainer):
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
-        """Switch deep supervision; networks with one head stay without, though nnU-Net switches it on after validating."""
+        """Networks with one head stay without deep supervision, though nnU-Net switches it on after validating."""
         if self.deep_supervision:
             super().set_deep_supervision_enabled(enabled)
 
@@ -152,7 +157,7 @@ class AttnTrainer(nnUNetTrainer):
             self.print_to_log_file(f"Encoder weights: {self.pretrained}")
 
     def load_pretrained(self) -> str | dict:
-        """Load encoder weights from the file that NNUNET_ATTN_PRETRAINED names; what was loaded goes into the record."""
+        """Load encoder weights from the file that NNUNET_ATTN_PRETRAINED names; returns what the run record says."""
         path = os.environ.get(PRETRAINED_VARIABLE)
         if not path:
             return "from scratch"
@@ -178,8 +183,8 @@ class AttnTrainer(nnUNetTrainer):
         if scales is not None and len(scales) < 2:
             raise ValueError(
                 f"deep supervision of {type(self).__name__} needs at least two resolutions, but the plans give "
-                f"{len(scales)} (pool_op_kernel_sizes {self.configuration_manager.pool_op_kernel_sizes}); nnU-Net's loss "
-                "weights would become NaN. Use plans with a larger patch."
+                f"{len(scales)} (pool_op_kernel_sizes {self.configuration_manager.pool_op_kernel_sizes}); "
+                "nnU-Net's loss weights would become NaN. Use plans with a larger patch."
             )
         loss = super()._build_loss()
         weighted = loss.loss if scales is not None else loss

@@ -27,7 +27,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign, unsafe or cut file; all mean the same here
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: not a checkpoint that holds only tensors ({reason}); save its state dict alone") from error
+        raise ValueError(
+            f"{path}: not a checkpoint that holds only tensors ({reason}); save its state dict alone"
+        ) from error
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -1,0 +1,141 @@
+"""nnU-Net finds our trainers as the very classes that pickle, and nothing of the user's is touched."""
+
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+import nnunet_attn
+from nnunet_attn import trainers
+from nnunet_attn.catalog import parse_trainer_name, written_trainers
+
+DISCOVERY = str(Path(nnunet_attn.__file__).parent / "_discovery")
+COMPOSED = [
+    "nnUNetTrainerStockAdamW_SGD",
+    "nnUNetTrainerStockAdamW_1epoch",
+    "nnUNetTrainerStockAdamW_SGD_2epochs_20iterations",
+    "nnUNetTrainer_2epochs_20iterations",
+    "nnUNetTrainer_3epochs",
+]
+
+
+@pytest.fixture
+def find(monkeypatch):
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    monkeypatch.setenv("nnUNet_extTrainer", DISCOVERY)
+    return recursive_find_trainer_class_by_name
+
+
+@pytest.mark.parametrize("name", [*(n for n, _ in written_trainers()), *COMPOSED])
+def test_found_as_the_very_class(find, name):
+    cls = find(name)
+    assert cls is getattr(trainers, name)
+    assert cls.__name__ == name
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+def test_a_schedule_that_nnunet_has_itself_stays_nnunet_s(find):
+    assert find("nnUNetTrainer_5epochs").__module__.startswith("nnunetv2.")
+
+
+@pytest.mark.parametrize("name", [n for n, _ in written_trainers()] + COMPOSED)
+def test_signature_is_nnunet_s(name):
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    expected = list(inspect.signature(nnUNetTrainer.__init__).parameters)
+    assert list(inspect.signature(getattr(trainers, name).__init__).parameters) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nnUNetTrainer",
+        "nnUNetTrainerFoo",
+        "nnUNetTrainerStockAdamW_paper",
+        "nnUNetTrainerStockAdamW_0epochs",
+        "nnUNetTrainerStockAdamW_2epochs_SGD",
+        "nnUNetTrainerStockAdamW_SGD_SGD",
+        "__path__",
+    ],
+)
+def test_names_that_are_not_ours(name):
+    assert parse_trainer_name(name) is None
+    with pytest.raises(AttributeError, match=name):
+        getattr(trainers, f"{name}_x" if name == "__path__" else name)
+
+
+def test_schedule_and_recipe_suffixes():
+    parsed = parse_trainer_name("nnUNetTrainerStockAdamW_SGD_2epochs_20iterations")
+    assert (parsed.base, parsed.recipe, parsed.epochs, parsed.iterations) == ("nnUNetTrainerStockAdamW", "SGD", 2, 20)
+
+
+def name_in_another_process(cls: type) -> str:
+    return cls.__name__
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_composed_classes_reach_workers(method):
+    cls = trainers.nnUNetTrainerStockAdamW_SGD_2epochs_20iterations
+    with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
+        assert pool.submit(pickle.dumps, cls).result(timeout=50) == pickle.dumps(cls)
+
+
+def in_fresh_python(code: str, **environment: str) -> str:
+    """Run ``code`` in a new interpreter with the start-up module on, whatever is installed; returns its stdout."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("nnUNet_ext", "NNUNET_ATTN"))} | environment
+    startup = "import runpy; m = runpy.run_path({!r}); m['register']()\n".format(
+        str(Path(nnunet_attn.__file__).parent / "_startup.py")
+    )
+    done = subprocess.run([sys.executable, "-c", startup + code], env=env, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+PRINT = "import os; print(os.environ.get('nnUNet_extTrainer'))"
+
+
+def test_startup_appends_once_and_keeps_the_user_s_value():
+    assert in_fresh_python(PRINT) == DISCOVERY
+    kept = in_fresh_python(PRINT, nnUNet_extTrainer="/mine")
+    assert kept == os.pathsep.join(["/mine", DISCOVERY])
+    assert in_fresh_python(PRINT, nnUNet_extTrainer=kept) == kept
+
+
+def test_startup_can_be_switched_off():
+    code = "import os; print(os.environ.get('nnUNet_extTrainer'))"
+    env = {k: v for k, v in os.environ.items() if k != "nnUNet_extTrainer"} | {"NNUNET_ATTN_NO_AUTOLOAD": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
+
+
+def test_startup_imports_only_os():
+    source = (Path(nnunet_attn.__file__).parent / "_startup.py").read_text()
+    assert [line for line in source.splitlines() if line.startswith(("import", "from"))] == ["import os"]
+
+
+def test_look_ups_of_others_import_nothing_of_ours():
+    code = (
+        f"import sys; sys.path.insert(0, {DISCOVERY!r}); import nnunet_attn_trainers as m\n"
+        "print(hasattr(m, 'nnUNetTrainerSomebodyElse'), sorted(n for n in sys.modules if n in ('torch', 'nnunetv2', "
+        "'nnunet_attn.trainers')))"
+    )
+    assert in_fresh_python(code) == "False []"
+
+
+def test_the_user_s_own_trainer_folder_keeps_working(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerMine(nnUNetTrainer): pass\n"
+    )
+    code = (
+        "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find\n"
+        "print(find('nnUNetTrainerMine').__name__, find('nnUNetTrainerStockAdamW').__module__)"
+    )
+    out = in_fresh_python(code, nnUNet_extTrainer=str(tmp_path))
+    assert out.splitlines()[-1] == "nnUNetTrainerMine nnunet_attn.trainers.stock"

@@ -1,0 +1,102 @@
+"""Every network of the catalogue through nnU-Net: train, stop, resume, validate, predict, export, install, predict."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nnunet_attn.catalog import ENTRIES, STOCK_TRAINERS
+from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, predict
+from nnunet_attn.training.record import NAME as RECORD
+
+TRAINERS_2D = [*STOCK_TRAINERS, *(entry.trainer for entry in ENTRIES)]
+TRAINERS_3D = [*STOCK_TRAINERS, *(entry.trainer for entry in ENTRIES if 3 in entry.dimensions)]
+
+
+def read(path) -> np.ndarray:
+    if path.suffix == ".png":
+        return np.array(Image.open(path))
+    import SimpleITK as sitk
+
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def model_folder(data, trainer: str):
+    return data.root / "nnUNet_results" / data.name / f"{trainer}__nnUNetPlans__{data.configuration}"
+
+
+def train_resume_validate_predict(data, trainer: str) -> None:
+    from nnunetv2.model_sharing.model_export import export_pretrained_model
+    from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+
+    name = f"{trainer}_3epochs_2iterations"
+    with nnunet_in_process(data.root):
+        stopped = make_trainer(data.dataset_id, data.configuration, name)
+        stopped.num_epochs = 2  # as if it were killed after two of three epochs
+        stopped.on_train_end = lambda: None
+        stopped.run_training()
+        fold = model_folder(data, name) / "fold_0"
+        assert (fold / "checkpoint_latest.pth").is_file()
+        trained = {k: v.clone() for k, v in stopped.bare_network.state_dict().items()}
+
+        resumed = make_trainer(data.dataset_id, data.configuration, name, resume=True)
+        assert 1 <= resumed.current_epoch <= 2
+        first = resumed.current_epoch
+        resumed.run_training()
+        resumed.perform_actual_validation()
+        assert resumed.current_epoch == 3
+        assert any(not torch.equal(trained[k], v) for k, v in resumed.bare_network.state_dict().items())
+        record = json.loads((fold / RECORD).read_text())
+        assert [s["first_epoch"] for s in record["sessions"]] == [0, first]
+        assert len(record["sessions"][1]["epoch_seconds"]) == 3 - first
+        summary = json.loads((fold / "validation" / "summary.json").read_text())
+        assert summary["metric_per_case"]
+        assert not [f for f in os.listdir(fold) if f.endswith(".tmp")]
+
+        images = data.raw / "imagesTs"
+        predict(model_folder(data, name), images, data.root / "before")
+        archive = data.root / "model.zip"
+        export_pretrained_model(data.dataset_id, str(archive), (data.configuration,), name, folds=(0,))
+        model_folder(data, name).rename(data.root / "removed")
+        install_model_from_zip_file(str(archive))
+        predict(model_folder(data, name), images, data.root / "after")
+    files = sorted(f.name for f in (data.root / "before").glob("test00.*"))
+    assert len(files) == 1
+    before, after = read(data.root / "before" / files[0]), read(data.root / "after" / files[0])
+    assert before.shape == read(data.raw / "labelsTs" / files[0]).shape
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS_2D)
+def test_2d(trainer, images_2d, tmp_path):
+    train_resume_validate_predict(images_2d.copy(tmp_path), trainer)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS_3D)
+def test_3d(trainer, volumes_3d, tmp_path):
+    train_resume_validate_predict(volumes_3d.copy(tmp_path), trainer)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS_2D)
+def test_regions_and_ignore_label(trainer, regions_2d, tmp_path):
+    data = regions_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        run = make_trainer(data.dataset_id, data.configuration, f"{trainer}_1epoch_1iterations")
+        run.run_training()
+        assert run.label_manager.has_regions
+        assert run.label_manager.has_ignore_label
+        losses = run.logger.get_value("train_losses", step=None)
+    assert len(losses) == 1
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("trainer", [e.trainer for e in ENTRIES if 3 not in e.dimensions])
+def test_2d_networks_refuse_3d(trainer, volumes_3d, tmp_path):
+    data = volumes_3d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        with pytest.raises(ValueError, match="takes 2D configurations, but this one is 3D"):
+            make_trainer(data.dataset_id, "3d_fullres", trainer)
+        assert not (data.root / "nnUNet_results" / data.name).exists()
