@@ -1,0 +1,119 @@
+"""Check the set-up: versions, nnU-Net's three folders, the GPU, and whether nnU-Net finds our trainers.
+
+Each line is ok, note or FAIL; a FAIL comes with its remedy. The exit code is 1 if anything failed.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HELP = "check versions, folders, GPU and that nnU-Net finds the trainers"
+
+Line = tuple[str, str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="leave out what needs torch (GPU, the look-up itself)")
+
+
+def versions() -> Iterator[Line]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    yield "ok", "python", sys.version.split()[0]
+    for name in ("nnunet-attn", "nnunetv2", "torch", "dynamic-network-architectures", "timm"):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield "FAIL", name, f"not installed; run: {sys.executable} -m pip install {name}"
+            continue
+        old = name == "nnunetv2" and tuple(int(part) for part in found.split(".")[:2]) < (2, 8)
+        yield (
+            ("FAIL", name, f"{found}; 2.8 or newer is needed: pip install -U nnunetv2") if old else ("ok", name, found)
+        )
+
+
+def folders() -> Iterator[Line]:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        path = os.environ.get(name)
+        if not path:
+            yield "note", name, f"not set; before using nnU-Net: export {name}=/a/folder"
+        elif not os.path.isdir(path):
+            yield "FAIL", name, f"{path} is not a folder; create it or correct the variable"
+        elif not os.access(path, os.W_OK):
+            yield "FAIL", name, f"{path} is not writable"
+        else:
+            yield "ok", name, path
+
+
+def discovery() -> Iterator[Line]:
+    import nnunet_attn
+
+    ours = str(Path(nnunet_attn.__file__).parent / "_discovery")
+    listed = [folder for folder in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if folder]
+    here = [i for i, folder in enumerate(listed) if os.path.realpath(folder) == os.path.realpath(ours)]
+    if here:
+        yield "ok", "nnUNet_extTrainer", f"lists {ours}"
+    else:
+        why = "NNUNET_ATTN_NO_AUTOLOAD=1 is set" if os.environ.get("NNUNET_ATTN_NO_AUTOLOAD") == "1" else (
+            "the start-up file did not run, or the variable was assigned after Python started"
+        )  # fmt: skip
+        remedy = f'export nnUNet_extTrainer="{os.pathsep.join([*listed, ours])}"'
+        yield "FAIL", "nnUNet_extTrainer", f"does not list our folder ({why}); run: {remedy}"
+    for folder in listed[: here[0] if here else None]:
+        yield from other_folder(folder)
+
+
+def other_folder(folder: str) -> Iterator[Line]:
+    """nnU-Net imports every module of the folders before ours; one that fails to import ends its whole search."""
+    import pkgutil
+    import subprocess
+
+    if not os.path.isdir(folder):
+        yield "note", "nnUNet_extTrainer", f"{folder} does not exist; nnU-Net skips it"
+        return
+    for module in pkgutil.iter_modules([folder]):
+        code = f"import sys; sys.path.insert(0, {folder!r}); import {module.name}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if done.returncode:
+            reason = done.stderr.strip().splitlines()[-1]
+            stops = "which ends nnU-Net's search before it reaches our trainers; mend it or take the folder out"
+            yield "FAIL", "nnUNet_extTrainer", f"{folder}: module {module.name} does not import ({reason}), {stops}"
+
+
+def look_up() -> Iterator[Line]:
+    import contextlib
+    import io
+
+    import torch
+
+    if torch.cuda.is_available():
+        yield "ok", "GPU", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    else:
+        yield "note", "GPU", "none that torch can use; train with -device cpu"
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    from nnunet_attn import trainers
+
+    name = dir(trainers)[0]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = recursive_find_trainer_class_by_name(name)
+    except Exception as error:  # whatever another folder's module raises ends nnU-Net's search, and is the finding
+        yield "FAIL", "discovery", f"nnU-Net does not find {name}: {type(error).__name__}: {error}"
+        return
+    if found is getattr(trainers, name):
+        yield "ok", "discovery", f"nnU-Net finds {name} and {len(dir(trainers)) - 1} more"
+    else:
+        yield "FAIL", "discovery", f"nnU-Net finds another {name} first, in {found.__module__}; rename that one"
+
+
+def run(options: argparse.Namespace) -> int:
+    checks = [versions, folders, discovery] + ([] if options.quick else [look_up])
+    failed = 0
+    for check in checks:
+        for status, name, text in check():
+            failed += status == "FAIL"
+            print(f"{status:<5} {name:<30} {text}", flush=True)
+    return 1 if failed else 0

@@ -1,0 +1,56 @@
+"""Tell all about one trainer: network and its arguments, recipe, cost, and what its name means.
+
+NAME is any trainer's name, with whatever suffixes.
+"""
+
+import argparse
+
+HELP = "tell all about one trainer"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="for example nnUNetTrainerDCAUNet_lambda05_SGD_100epochs")
+
+
+def run(options: argparse.Namespace) -> None:
+    import difflib
+
+    from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, parse_trainer_name, written_trainers
+    from nnunet_attn.errors import UserError
+
+    parsed = parse_trainer_name(options.name)
+    if parsed is None:
+        near = difflib.get_close_matches(options.name, [name for name, _ in written_trainers()], 3)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; see nnunet-attn list"
+        raise UserError(f"{options.name} is not one of our trainers{hint}")
+
+    family, entry = FAMILIES[parsed.family], find_entry(options.name)
+    print(f"{options.name}\n  family      {family.title}, {family.paper} ({family.source})")
+    if entry is not None:
+        cost, size = entry.trainers[parsed.base], "x".join(map(str, entry.image_size))
+        print(f"  network     {entry.network}")
+        print(f"  dimensions  {' and '.join(f'{d}D' for d in entry.dimensions)}")
+        print(f"  parameters  {cost.parameters:,} ({entry.input_channels} channels, {entry.num_classes} classes)")
+        print(f"  GMACs       {cost.gmacs:.3f} at {size}")
+        print(f"  in paper    {entry.paper_cost or 'no counts'}")
+        print(f"  ablations   {', '.join('_' + name for name in entry.ablations) or 'none'}")
+        print(f"  options     {', '.join(entry.options) or 'none'}")
+    if parsed.base == STOCK:
+        print(
+            f"  schedule    {parsed.epochs} epochs of {parsed.iterations or 250} iterations, all else stock nnU-Net's"
+        )
+        return
+
+    from nnunet_attn import trainers
+    from nnunet_attn.training.base import merged
+    from nnunet_attn.training.recipe import Recipe
+
+    cls = getattr(trainers, options.name)
+    print(f"  arguments   {merged(cls, 'network_kwargs') or 'defaults'}")
+    print("  recipe")
+    recipe = Recipe(**merged(cls, "recipe"))
+    shown = vars(recipe) | {"num_epochs": parsed.epochs or recipe.num_epochs}
+    shown["num_iterations_per_epoch"] = parsed.iterations or recipe.num_iterations_per_epoch
+    for key, value in shown.items():
+        print(f"    {key:<26}{value}")
+    print(f"  train with  nnUNetv2_train DATASET 2d 0 -tr {options.name}")

@@ -1,0 +1,83 @@
+"""Imports point down only, and are absolute."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BOTTOM = {"catalog", "errors", "files"}
+MAY_IMPORT = {
+    "catalog": set(),
+    "errors": set(),
+    "files": {"errors"},
+    "_startup": set(),
+    "_discovery": {"catalog", "trainers"},
+    "blocks": {"blocks"},
+    "architectures": {"blocks", "architectures"},
+    "training": BOTTOM | {"training"},
+    "evaluation": BOTTOM | {"evaluation"},
+    "dataset_conversion": BOTTOM | {"dataset_conversion"},
+    "trainers": BOTTOM | {"training", "trainers"},
+}
+WITHOUT_NNUNET = {"catalog", "errors", "files", "_startup", "_discovery", "blocks", "architectures"}
+
+
+def layer_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] != "nnunet_attn" else parts[1]
+
+
+def imports_of(path: Path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            if node.module == "nnunet_attn":
+                yield from (f"nnunet_attn.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+SOURCES = [
+    p for folder in ("nnunet_attn", "trainers", "dataset_conversion") for p in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path):
+    layer = layer_of(path)
+    for name in imports_of(path):
+        if name.startswith("nnunet_attn.") and layer not in ("cli", "__init__"):
+            target = name.split(".")[1]
+            assert target in MAY_IMPORT[layer] or target == "__version__", f"{layer} may not import {name}"
+        if name.split(".")[0] == "nnunetv2":
+            assert layer not in WITHOUT_NNUNET, f"{layer} may not import {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nnunet_attn" / "cli").glob("*.py")), ids=lambda p: p.name)
+def test_commands_import_lightly(path):
+    """Everything heavy is imported inside functions, so that --help stays fast."""
+    heavy = {
+        "torch",
+        "nnunetv2",
+        "numpy",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "SimpleITK",
+        "timm",
+        "PIL",
+        "skimage",
+        "tqdm",
+    }
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        assert not [n for n in names if n.split(".")[0] in heavy]
+        assert not [
+            n
+            for n in names
+            if n.startswith(("nnunet_attn.training", "nnunet_attn.architectures", "nnunet_attn.blocks"))
+        ]
