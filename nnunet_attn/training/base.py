@@ -17,7 +17,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn.files import sha256
-from nnunet_attn.training.losses import CheckedLoss
+from nnunet_attn.training.losses import CheckedLoss, MutationLoss
 from nnunet_attn.training.pretrained import load_encoder
 from nnunet_attn.training.recipe import (
     SGD,
@@ -239,6 +239,35 @@ class AttnTrainer(nnUNetTrainer):
             return
         super().save_checkpoint(f"{filename}.tmp")
         os.replace(f"{filename}.tmp", filename)
+
+
+class MutationTrainer(AttnTrainer):
+    """Trainer of a network with several full-size prediction maps, trained by the mutation loss.
+
+    Attributes:
+        maps: Number of maps that the network returns, the prediction first.
+        first_map: Index of the first map that takes part in the subsets; 1 where map 0 is their aggregate.
+    """
+
+    maps: int = 4
+    first_map: int = 0
+    deep_supervision = True
+
+    def _get_deep_supervision_scales(self):
+        """One target at full resolution; None without deep supervision."""
+        return [[1.0] * len(self.configuration_manager.patch_size)] if self.enable_deep_supervision else None
+
+    def _build_loss(self):
+        # nnU-Net's deep supervision does not fit (it zips maps and targets, and its weights of one scale are NaN), so
+        # its loss is built without
+        enabled, self.enable_deep_supervision = self.enable_deep_supervision, False
+        try:
+            checked = super()._build_loss()
+        finally:
+            self.enable_deep_supervision = enabled
+        if not enabled:
+            return checked
+        return MutationLoss(checked.loss, maps=self.maps, first=self.first_map, reduction=self.settings.mutation)
 
 
 class PlanDrivenTrainer(AttnTrainer):
