@@ -90,25 +90,39 @@ def _shrink(configuration: dict, stages: int = 3) -> None:
 
 
 def make_trainer(
-    dataset_id: int, configuration: str, trainer_name: str, *, plans: str = "nnUNetPlans", resume: bool = False
+    dataset_id: int,
+    configuration: str,
+    trainer_name: str,
+    *,
+    plans: str = "nnUNetPlans",
+    resume: bool = False,
+    device: str = "cpu",
 ):
-    """A trainer for fold 0 on the CPU, made by nnU-Net's own look-up; not yet run."""
+    """A trainer for fold 0, made by nnU-Net's own look-up; not yet run."""
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     trainer = get_trainer_from_args(
-        str(dataset_id), configuration, 0, trainer_name, plans, resume, device=torch.device("cpu")
+        str(dataset_id), configuration, 0, trainer_name, plans, resume, device=torch.device(device)
     )
     maybe_load_checkpoint(trainer, resume, False)
     return trainer
 
 
-def predict(model_folder: Path, inputs: Path, output: Path, checkpoint: str = "checkpoint_final.pth") -> None:
-    """Predict a folder with fold 0 of a trained model: sliding window, mirroring, as ``nnUNetv2_predict`` does."""
+def predict(model_folder: Path, images, output: Path, names: list[str] | None = None, *, device: str = "cpu") -> None:
+    """Predict with fold 0 of a trained model: sliding window, mirroring, as ``nnUNetv2_predict`` does.
+
+    Args:
+        model_folder: Folder of the trainer in nnUNet_results.
+        images: A folder, or a list of cases, each the list of its channels' files.
+        output: Folder to write to.
+        names: With a list of cases, the files to write, without ending.
+        device: "cpu" or "cuda".
+    """
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model_folder), (0,), checkpoint)
+    predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model_folder), (0,), "checkpoint_final.pth")
     Path(output).mkdir(parents=True, exist_ok=True)
-    predictor.predict_from_files_sequential(str(inputs), str(output))
+    predictor.predict_from_files_sequential(images if isinstance(images, list) else str(images), names or str(output))

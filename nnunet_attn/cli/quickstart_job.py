@@ -1,0 +1,157 @@
+"""The steps of ``nnunet-attn quickstart``; imported only when it runs."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.utilities.dataset_name_id_conversion import convert_id_to_dataset_name
+from tqdm import tqdm
+
+from nnunet_attn.cli.quickstart import DATASET_ID, REAL_BATCH, TRAINERS
+from nnunet_attn.dataset_conversion import acdc
+from nnunet_attn.dataset_conversion.phantom import write_phantom
+from nnunet_attn.evaluation.overlay import overlay
+from nnunet_attn.files import complete_folder, write_json
+from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, plan_and_preprocess, predict
+
+LABELS = {"RV": 1, "MYO": 2, "LV": 3}
+TEST_CASES = 8
+
+
+class Job:
+    """One quickstart in one folder. Steps that a stopped run has completed are not done again."""
+
+    def __init__(self, folder: Path, options: argparse.Namespace):
+        self.folder, self.options = folder, options
+        self.screen = sys.stderr
+        self.names = [f"{name}_{options.epochs}epochs_{options.iterations}iterations" for name in TRAINERS]
+
+    def run(self) -> None:
+        started = time.monotonic()
+        print(f"Working in {self.folder}", file=self.screen)
+        log = self.folder / "nnunet.log"
+        with (
+            log.open("a", encoding="utf-8") as file,
+            contextlib.redirect_stdout(file),
+            contextlib.redirect_stderr(file),
+            nnunet_in_process(self.folder, processes=os.cpu_count() or 2),
+        ):
+            self.step("data", self.data)
+            self.step("fingerprint, plan, preprocess", self.plan)
+            for name in self.names:
+                self.step(f"train {name}", self.train, name)
+            for name in self.names:
+                self.step(f"predict with {name}", self.predict, name)
+            scores = self.step("score", self.score)
+            self.step("picture", self.picture)
+        self.report(scores, time.monotonic() - started)
+
+    def step(self, what: str, function, *arguments):
+        started = time.monotonic()
+        print(f"{what} ...", file=self.screen, flush=True)
+        result = function(*arguments)
+        print(f"{what}: {time.monotonic() - started:.0f} s", file=self.screen, flush=True)
+        return result
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "nnUNet_raw" / convert_id_to_dataset_name(DATASET_ID)
+
+    def data(self) -> None:
+        if any((self.folder / "nnUNet_raw").glob(f"Dataset{DATASET_ID:03d}_*")):
+            return
+        if self.options.source is not None:
+            acdc.convert(self.options.source, DATASET_ID, split="B", allow_missing=True)
+            return
+        with complete_folder(self.folder / "source", overwrite=True) as source:
+            write_phantom(source, seed=self.options.seed)
+        acdc.convert(self.folder / "source", DATASET_ID)
+
+    def plan(self) -> None:
+        preprocessed = plan_and_preprocess(DATASET_ID)
+        if self.options.source is not None:
+            path = preprocessed / "nnUNetPlans.json"
+            plans = json.loads(path.read_text(encoding="utf-8"))
+            plans["configurations"]["2d"]["batch_size"] = REAL_BATCH
+            write_json(path, plans)
+
+    def model(self, name: str) -> Path:
+        return self.folder / "nnUNet_results" / self.raw.name / f"{name}__nnUNetPlans__2d"
+
+    def train(self, name: str) -> None:
+        fold = self.model(name) / "fold_0"
+        if (fold / "validation" / "summary.json").is_file():
+            return
+        np.random.seed(self.options.seed)  # noqa: NPY002  nnU-Net draws its patches from numpy's global generator
+        torch.manual_seed(self.options.seed)
+        torch.set_num_threads(os.cpu_count() or 2)
+        trainer = make_trainer(
+            DATASET_ID, "2d", name, resume=any(fold.glob("checkpoint_*.pth")), device=self.options.device
+        )
+        end_epoch = trainer.on_epoch_end
+        with tqdm(total=trainer.num_epochs, initial=trainer.current_epoch, unit="epoch", file=self.screen) as bar:
+
+            def on_epoch_end():
+                end_epoch()
+                bar.set_postfix(loss=f"{trainer.logger.get_value('train_losses', step=-1):.3f}")
+                bar.update()
+
+            trainer.on_epoch_end = on_epoch_end
+            trainer.run_training()
+        trainer.perform_actual_validation()
+
+    def cases(self) -> list[str]:
+        """Names of the held-out cases that are predicted."""
+        return sorted(path.name.removesuffix(".nii.gz") for path in (self.raw / "labelsTs").glob("*.nii.gz"))[
+            :TEST_CASES
+        ]
+
+    def predict(self, name: str) -> None:
+        output = self.folder / "predictions" / name
+        if output.is_dir():
+            return
+        with complete_folder(output) as temporary:
+            images = [[str(self.raw / "imagesTs" / f"{case}_0000.nii.gz")] for case in self.cases()]
+            predict(self.model(name), images, temporary, [str(temporary / case) for case in self.cases()],
+                    device=self.options.device)  # fmt: skip
+
+    def score(self) -> dict[str, dict[str, float]]:
+        """Mean Dice per class over the held-out cases, by nnU-Net's own evaluation."""
+        scores = {}
+        for name in self.names:
+            predictions = self.folder / "predictions" / name
+            summary = compute_metrics_on_folder(
+                str(self.raw / "labelsTs"), str(predictions), str(predictions / "summary.json"), SimpleITKIO(),
+                ".nii.gz", list(LABELS.values()), num_processes=1, chill=True,
+            )  # fmt: skip
+            per_class = {label: float(summary["mean"][value]["Dice"]) for label, value in LABELS.items()}
+            scores[name] = {"mean": float(np.mean(list(per_class.values()))), **per_class}
+        write_json(self.folder / "scores.json", scores)
+        return scores
+
+    def picture(self) -> None:
+        overlay(
+            [(self.raw / "imagesTs" / f"{case}_0000.nii.gz", case) for case in self.cases()[:3]],
+            {"reference": self.raw / "labelsTs"} | {n: self.folder / "predictions" / n for n in self.names},
+            self.folder / "overlay.png",
+            labels=LABELS,
+        )
+
+    def report(self, scores: dict[str, dict[str, float]], seconds: float) -> None:
+        width = max(map(len, scores))
+        print(f"\nDice on {len(self.cases())} held-out cases\n{'':{width}}   mean    " + "     ".join(LABELS))
+        for name, values in scores.items():
+            print(f"{name:{width}}  " + "  ".join(f"{value:6.3f}" for value in values.values()))
+        print(
+            "\nBoth networks learned something; a run this short compares nothing: different recipes, "
+            f"{self.options.epochs} epochs of {self.options.iterations} iterations, one seed.\n"
+            f"{seconds:.0f} s. Picture: {self.folder / 'overlay.png'}\nAll of it is in {self.folder}; delete it freely."
+        )

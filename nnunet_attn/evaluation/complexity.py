@@ -1,0 +1,139 @@
+"""What a network costs: parameters, multiply-accumulates, time of a step, memory."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def use_plain_path(network: nn.Module) -> None:
+    """Switch every block with several formulations to the literal one, whose products a counter sees."""
+    for module in network.modules():
+        if hasattr(module, "implementation"):
+            module.implementation = "plain"
+
+
+def gmacs(network: nn.Module, image_size: Sequence[int], channels: int) -> float:
+    """1e9 multiply-accumulates of one forward pass of one image: FlopCounterMode / 2, on the plain path.
+
+    Elementwise products are not counted. ``network`` should live on the device "meta", where this costs nothing; it is
+    left in evaluation mode and on the plain path.
+    """
+    use_plain_path(network.eval())
+    device = next(network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, channels, *image_size, device=device))
+    return counter.get_total_flops() / 2e9
+
+
+def saved_bytes(network: nn.Module, image: torch.Tensor) -> int:
+    """Bytes that one training forward pass keeps for backward, parameters and the image left out, storages once."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers(), image)}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = network.train()(image)  # its graph keeps the tensors alive while they are counted
+    del output
+    return sum(kept.values())
+
+
+def training_step(network: nn.Module, optimizer: torch.optim.Optimizer, scaler, image: torch.Tensor) -> None:
+    """Forward, a mean-square loss over all maps, backward, optimiser step; fp16 autocast where ``scaler`` is given."""
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(image.device.type, torch.float16, enabled=scaler is not None):
+        output = network(image)
+        maps = output if isinstance(output, (list, tuple)) else [output]
+        loss = sum(m.float().square().mean() for m in maps)
+    if scaler is None:
+        loss.backward()
+        optimizer.step()
+        return
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+
+
+@dataclass
+class Subject:
+    """A network under measurement, with the seconds of each round."""
+
+    name: str
+    network: nn.Module
+    training: list[float] = field(default_factory=list)
+    inference: list[float] = field(default_factory=list)
+    peak_memory: float = 0.0
+
+
+def seconds_of(function: Callable[[], None], device: torch.device) -> float:
+    """Wall time on the GPU; on the CPU the process's CPU time, which other programs disturb less."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        function()
+        torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+    started = time.process_time()
+    function()
+    return time.process_time() - started
+
+
+def measure(subjects: Sequence[Subject], image: torch.Tensor, rounds: int, progress: Callable[[], None]) -> None:
+    """Time training steps and inference of all subjects in turn, ``rounds`` times after one warm-up round.
+
+    On a GPU the peak of allocated memory during a training step is taken along; on the CPU see ``peak_rss``.
+    """
+    device = image.device
+    scalers = {s.name: torch.amp.GradScaler() if device.type == "cuda" else None for s in subjects}
+    optimizers = {s.name: torch.optim.SGD(s.network.parameters(), 1e-4, momentum=0.99) for s in subjects}
+    for number in range(rounds + 1):
+        for s in subjects:
+            s.network.train()
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            seconds = seconds_of(
+                lambda s=s: training_step(s.network, optimizers[s.name], scalers[s.name], image), device
+            )
+            if device.type == "cuda":
+                s.peak_memory = max(s.peak_memory, torch.cuda.max_memory_allocated(device))
+            s.network.eval()
+            with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+                inference = seconds_of(lambda s=s: s.network(image), device)
+            if number:
+                s.training.append(seconds)
+                s.inference.append(inference)
+            progress()
+
+
+def memory_of_process(field_name: str) -> int:
+    """Bytes of a field of this process's /proc status: VmRSS, or VmHWM, its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field_name):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field_name)
+
+
+def peak_rss(make_network: Callable[[], nn.Module], shape: Sequence[int]) -> float:
+    """Bytes that one training step needs on top of the built model; NaN where /proc does not tell (not Linux).
+
+    Run it in a process of its own: memory that an earlier step freed would be used again unseen.
+    """
+    network, image = make_network(), torch.randn(*shape)
+    optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is used now
+        before = memory_of_process("VmRSS")
+    except OSError:
+        return math.nan
+    training_step(network, optimizer, None, image)
+    return memory_of_process("VmHWM") - before
