@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from timm.models import adapt_input_conv
 from torch import nn
 
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
@@ -58,6 +57,8 @@ def load_encoder(encoder: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
     if any(key.startswith("encoder.") for key in weights):
         weights = {k.removeprefix("encoder."): v for k, v in weights.items() if k.startswith("encoder.")}
     weights = {k: v for k, v in weights.items() if not k.startswith(ignored)}
+    from timm.models import adapt_input_conv  # seconds to import, and few runs come here
+
     own = encoder.state_dict()
     problems = [f"missing {key}" for key in own if key not in weights]
     problems += [f"unknown {key}" for key in weights if key not in own]
