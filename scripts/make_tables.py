@@ -25,10 +25,11 @@ def networks() -> str:
     for entry in ENTRIES:
         family = FAMILIES[entry.family]
         module, _, cls = entry.network.rpartition(".")
+        cost, paper = f"{entry.cost.parameters:,} | {entry.cost.gmacs:.2f}", entry.paper_cost or "-"
         size = f"{entry.input_channels}x" + "x".join(map(str, entry.image_size)) + f", {entry.num_classes} cl."
         lines.append(
             f"| `{entry.trainer}` | [{cls}]({module.replace('.', '/')}.py) | {family.paper} "
-            f"| {entry.cost.parameters:,} | {entry.cost.gmacs:.2f} | {size} | {entry.paper_cost or '-'} | {family.source} |"
+            f"| {cost} | {size} | {paper} | {family.source} |"
         )
     return "\n".join(lines)
 
