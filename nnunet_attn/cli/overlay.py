@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
     from nnunet_attn.evaluation.classes import Classes
     from nnunet_attn.evaluation.folders import files_by_case, find_dataset_json, image_files, predicted_files
-    from nnunet_attn.evaluation.overlay import Case, overlay
+    from nnunet_attn.evaluation.overlay import overlay
     from nnunet_attn.evaluation.scoring import listed
 
     named = [("", text) if Path(text).is_dir() else text.rpartition("=")[::2] for text in options.predictions]
@@ -50,14 +50,12 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"without reference or a prediction: {listed(missing)}")
     if not cases:
         raise UserError("no case has a reference and a prediction of every method")
-    files = [Case(c, image_files(options.images, c), references[c], [p[c] for p in predictions]) for c in cases]
-    columns = [name or folder.name.split("__")[0] for (name, _), folder in zip(named, folders, strict=True)]
-    labels = Classes.from_file(found).drawn
+    names = [name or folder.name.split("__")[0] for (name, _), folder in zip(named, folders, strict=True)]
     overlay(
-        files,
-        columns,
+        [(image_files(options.images, case), case) for case in cases],
+        {"reference": references} | dict(zip(names, predictions, strict=True)),
         options.output,
-        labels=labels,
+        labels=Classes.from_file(found).drawn,
         select=options.select,
         rows=None if options.cases else options.rows,
         channel=options.channel,

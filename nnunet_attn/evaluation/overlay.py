@@ -13,23 +13,13 @@ from matplotlib.patches import Patch
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.evaluation.metrics import dice
-from nnunet_attn.evaluation.volumes import read_image, read_labels
+from nnunet_attn.evaluation.volumes import file_ending, read_image, read_labels
 from nnunet_attn.files import complete_file
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; beyond seven classes matplotlib's tab20.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
 LONGEST_SIDE = 1024  # of a drawn picture, in pixels
 SELECTIONS = ("foreground", "disagreement")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Files of one row: the image's channels (or one colour picture), the reference, a prediction for each method."""
-
-    name: str
-    images: Sequence[Path]
-    reference: Path
-    predictions: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -76,16 +66,21 @@ def _mean_dice(prediction: np.ndarray, reference: np.ndarray, labels: Mapping[st
     return float(np.mean(values)) if values else float("nan")
 
 
-def _prepare(case: Case, labels: Mapping[str, int], select: str, channel: int) -> Row:
-    image = read_image(case.images, upright=True)
-    reference, *predictions = (read_labels(path, upright=True) for path in (case.reference, *case.predictions))
-    for path, volume in zip((case.reference, *case.predictions), (reference, *predictions), strict=True):
+def _prepare(
+    name: str, images: Sequence[Path], files: Sequence[Path], labels: Mapping[str, int], select: str, channel: int
+) -> Row:
+    """Read one case; ``files`` are the reference and the predictions."""
+    image = read_image(images, upright=True)
+    reference, *predictions = (read_labels(path, upright=True) for path in files)
+    for path, volume in zip(files, (reference, *predictions), strict=True):
         if volume.array.shape != image.array.shape[1:]:
             raise UserError(f"{path} has shape {volume.array.shape}, but its image {image.array.shape[1:]}")
+    if not 0 <= channel < len(image.array):
+        raise UserError(f"{images[0]}: there is no channel {channel}, the image has {len(image.array)}")
     array, maps = image.array, [reference.array, *(p.array for p in predictions)]
     scores = [_mean_dice(prediction, maps[0], labels) for prediction in maps[1:]]
 
-    title, spacing = case.name, image.spacing
+    title, spacing = name, image.spacing
     if array.ndim == 4:
         axis = int(np.argmax(spacing))  # across the slices, as they were taken
         index = choose_slice(maps[0], maps[1:], axis, select)
@@ -97,7 +92,7 @@ def _prepare(case: Case, labels: Mapping[str, int], select: str, channel: int) -
 
     coarser = (slice(None, None, max(1, -(-max(array.shape[1:]) // LONGEST_SIDE))),) * 2
     array, maps = array[(slice(None), *coarser)], [labels[coarser] for labels in maps]
-    if array.shape[0] == 3 and len(case.images) == 1:
+    if array.shape[0] == 3 and len(images) == 1:
         picture = array.transpose(1, 2, 0) / max(255, array.max())
     else:
         picture = _grey_levels(array[channel].astype(np.float64), maps[0] > 0)
@@ -125,8 +120,8 @@ def _draw(axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], c
 
 
 def overlay(
-    cases: Sequence[Case],
-    columns: Sequence[str],
+    cases: Sequence[tuple[Path | Sequence[Path], str]],
+    columns: Mapping[str, Path | Mapping[str, Path]],
     output: Path,
     *,
     labels: Mapping[str, int],
@@ -138,8 +133,9 @@ def overlay(
     """Draw cases as rows, and image, reference and each method as columns; under each prediction its case's mean Dice.
 
     Args:
-        cases: Files of the cases; each with as many predictions as there are ``columns``.
-        columns: Names of the methods.
+        cases: Image and name of each case; the image is one file, or one for each channel.
+        columns: Title of each column and its label maps: a folder that holds ``NAME`` + the image's ending, or the
+            files by name. The first column is the reference.
         output: Picture file; its ending names the format.
         labels: Name and value of the classes, drawn in this order.
         select: Slice of a volume: with the largest foreground, or with most voxels that any method has wrong.
@@ -155,23 +151,28 @@ def overlay(
     """
     if select not in SELECTIONS:
         raise ValueError(f"select must be one of {', '.join(SELECTIONS)}, got {select!r}")
-    if not cases or any(len(case.predictions) != len(columns) for case in cases):
-        raise ValueError(f"there must be cases, each with {len(columns)} predictions")
+    if not cases or not columns or not labels or (rows is not None and rows < 1):
+        raise ValueError(f"nothing to draw: {len(cases)} cases, {len(columns)} columns, {len(labels)} labels, {rows=}")
     if rows is not None and rows < len(cases):
         cases = [cases[i] for i in np.linspace(0, len(cases) - 1, rows).round().astype(int)]
-    prepared = [_prepare(case, labels, select, channel) for case in cases]
+    prepared = []
+    for image, name in cases:
+        images = [Path(image)] if isinstance(image, (str, Path)) else [Path(path) for path in image]
+        ending = file_ending(images[0])
+        files = [Path(c[name]) if isinstance(c, Mapping) else Path(c) / f"{name}{ending}" for c in columns.values()]
+        prepared.append(_prepare(name, images, files, labels, select, channel))
     colours = class_colours(labels)
 
     width, heights = 2.2, [2.2 * r.picture.shape[0] * r.aspect / r.picture.shape[1] for r in prepared]
     top, bottom, left = 0.55, 0.4 + 0.25 * ((len(labels) - 1) // 6), 0.45
-    size = (left + width * (2 + len(columns)), top + bottom + sum(heights) + 0.22 * len(heights))
+    size = (left + width * (1 + len(columns)), top + bottom + sum(heights) + 0.22 * len(heights))
     figure = Figure(figsize=size, dpi=dpi)
     grid = figure.add_gridspec(
-        len(prepared), 2 + len(columns), height_ratios=heights, wspace=0.03, hspace=0.22 / np.mean(heights),
+        len(prepared), 1 + len(columns), height_ratios=heights, wspace=0.03, hspace=0.22 / np.mean(heights),
         left=left / size[0], right=1 - 0.05 / size[0], top=1 - top / size[1], bottom=(bottom + 0.2) / size[1],
     )  # fmt: skip
     for i, row in enumerate(prepared):
-        for j, name in enumerate(("image", "reference", *columns)):
+        for j, name in enumerate(("image", *columns)):
             axes = figure.add_subplot(grid[i, j])
             _draw(axes, row, row.labels[j - 1] if j else None, labels, colours)
             if i == 0:
