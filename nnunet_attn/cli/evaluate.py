@@ -1,0 +1,67 @@
+"""Score predictions: Dice, IoU, HD95 and normalised surface distance per case and class.
+
+  nnunet-attn evaluate PREDICTIONS REFERENCES          two folders of label maps (NIfTI, PNG, ...)
+  nnunet-attn evaluate RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION     its validation, all folds
+
+Writes a long CSV table and a JSON summary, and prints the means. Classes, regions and ignore label come from the
+dataset.json that is found beside either folder. HD95 pools both directions (medpy's definition); other tools report
+the larger direction, which is another number."""
+
+import argparse
+import os
+from pathlib import Path
+
+HELP = "score predictions per case and class: Dice, IoU, HD95, surface distance"
+
+
+def default_processes() -> int:
+    """nnU-Net's own setting, or eight, but no more than there are cores."""
+    return min(int(os.environ.get("nnUNet_def_n_proc", 8)), os.cpu_count() or 1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "predictions", type=Path, help="folder of predictions, a trained model's folder, or a fold of it"
+    )
+    parser.add_argument(
+        "references", type=Path, nargs="?", help="folder of references; nnU-Net's own for a trained model"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, help="CSV file; the summary goes beside it (default: into PREDICTIONS)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("nnunet", "transunet"),
+        default="nnunet",
+        help="nnunet: a class absent from both masks is left out. transunet: scoring of the TransUNet family's papers, "
+        "without spacing; an absent class that is predicted scores Dice 1, a missed one 0 with HD95 0",
+    )
+    parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
+    parser.add_argument("--folds", nargs="+", metavar="FOLD", help="folds of a trained model (default: all it has)")
+    parser.add_argument("--only-predicted", action="store_true", help="accept references without prediction")
+    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names classes, regions, ignore label")
+    parser.add_argument("-l", "--labels", type=int, nargs="+", help="label values to score, without dataset.json")
+    parser.add_argument("-np", "--processes", type=int, default=default_processes(), metavar="N", help="%(default)s")
+
+
+def run(options: argparse.Namespace) -> int:
+    from nnunet_attn.errors import UserError
+    from nnunet_attn.evaluation.evaluate import evaluate, text_table, write
+
+    if options.nsd_tolerance < 0:
+        raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
+    result = evaluate(
+        options.predictions,
+        options.references,
+        dataset_json=options.dataset_json,
+        labels=options.labels,
+        folds=options.folds,
+        protocol=options.protocol,
+        tolerance=options.nsd_tolerance,
+        only_predicted=options.only_predicted,
+        processes=options.processes,
+    )
+    table, summary = write(result, options.output or options.predictions / "nnunet_attn_metrics.csv")
+    print(text_table(result.summary))
+    print(f"\n{result.summary['cases']} cases, protocol {options.protocol}; written: {table}, {summary}")
+    return 0

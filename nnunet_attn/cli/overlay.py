@@ -1,0 +1,65 @@
+"""Draw the qualitative figure: rows of cases; columns image, reference, and each method's prediction.
+
+  nnunet-attn overlay -o figure.png --images imagesTs --references labelsTs \\
+      --predictions nnU-Net=PREDICTIONS_A DCAU-Net=PREDICTIONS_B
+
+A folder of predictions may also be a trained model's (TRAINER__PLANS__CONFIGURATION), whose validation is drawn."""
+
+import argparse
+from pathlib import Path
+
+HELP = "draw image, reference and predictions of some cases side by side"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, required=True, help="folder with CASE_0000.ext, CASE_0001.ext, ...")
+    parser.add_argument("--references", type=Path, required=True, help="folder of reference label maps")
+    parser.add_argument("--predictions", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one per column")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="picture (png, svg, pdf)")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="cases to draw (default: spread over all)")
+    parser.add_argument("--rows", type=int, default=4, help="at most so many cases; default %(default)s")
+    parser.add_argument(
+        "--select",
+        choices=("foreground", "disagreement"),
+        default="foreground",
+        help="slice of a volume: the one with the largest foreground, or with most voxels that a prediction has wrong",
+    )
+    parser.add_argument("--channel", type=int, default=0, help="channel shown, unless the image is a colour picture")
+    parser.add_argument("--dpi", type=int, default=150)
+    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names the classes (default: found beside)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from nnunet_attn.errors import UserError
+    from nnunet_attn.evaluation.classes import Classes
+    from nnunet_attn.evaluation.folders import files_by_case, find_dataset_json, image_files, predicted_files
+    from nnunet_attn.evaluation.overlay import overlay
+    from nnunet_attn.evaluation.scoring import listed
+
+    named = [("", text) if Path(text).is_dir() else text.rpartition("=")[::2] for text in options.predictions]
+    folders = [Path(folder) for _, folder in named]
+    found = options.dataset_json or find_dataset_json(options.references, *folders)
+    if found is None:
+        raise UserError("no dataset.json beside references or predictions names the classes; give --dataset-json")
+    references = files_by_case(options.references)
+    predictions = [predicted_files(folder) for folder in folders]
+
+    cases = options.cases or sorted(set(references).intersection(*predictions))
+    missing = sorted({case for case in cases for files in (references, *predictions) if case not in files})
+    if missing:
+        raise UserError(f"without reference or a prediction: {listed(missing)}")
+    if not cases:
+        raise UserError("no case has a reference and a prediction of every method")
+    names = [name or folder.name.split("__")[0] for (name, _), folder in zip(named, folders, strict=True)]
+    overlay(
+        [(image_files(options.images, case), case) for case in cases],
+        {"reference": references} | dict(zip(names, predictions, strict=True)),
+        options.output,
+        labels=Classes.from_file(found).drawn,
+        select=options.select,
+        rows=None if options.cases else options.rows,
+        channel=options.channel,
+        dpi=options.dpi,
+    )
+    print(options.output)
+    return 0

@@ -1,0 +1,235 @@
+"""Scores of a folder of predictions, or of a trained model's validation folds: a long table and its summary."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.classes import Classes
+from nnunet_attn.evaluation.folders import (
+    files_by_case,
+    find_dataset_json,
+    find_references,
+    find_splits,
+    find_trained_model,
+)
+from nnunet_attn.evaluation.metrics import METRICS
+from nnunet_attn.evaluation.scoring import Job, Rules, Scores, listed, score_cases
+from nnunet_attn.files import complete_file, write_json
+
+COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
+PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")
+DEFINITIONS = {
+    "HD95": "95th percentile of both directed border distances pooled (medpy's), in the unit of the spacing",
+    "HD95_voxel": "the same with spacing 1",
+    "NSD": "share of both borders' voxels within the tolerance of the other border, unweighted",
+    "nnunet": "class absent from both masks: left out; from one: Dice, IoU, NSD 0 and HD95 the image's diagonal",
+    "transunet": "no spacing; class predicted but absent from the reference: Dice and IoU 1, HD95 0; "
+    "missed, or absent from both: 0 and 0",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The long table (``COLUMNS``), and its summary as it goes into the JSON file."""
+
+    table: pd.DataFrame
+    summary: dict
+
+
+def _paired(
+    fold: str, predictions: dict[str, Path], references: dict[str, Path], expected: set[str], *, only_predicted: bool
+) -> list[Job]:
+    """Jobs of one folder; ``expected`` are the cases that it must hold."""
+    extra = sorted(set(predictions) - expected)
+    missing = sorted(expected - set(predictions))
+    where = f"fold {fold}: " if fold else ""
+    if extra:
+        raise UserError(f"{where}{len(extra)} predictions are of no expected case: {listed(extra)}")
+    if missing and not only_predicted:
+        raise UserError(
+            f"{where}{len(missing)} of {len(expected)} cases have no prediction: {listed(missing)} "
+            "(--only-predicted scores the others)"
+        )
+    unknown = sorted(set(predictions) - set(references))
+    if unknown:
+        raise UserError(f"{where}{len(unknown)} predictions have no reference: {listed(unknown)}")
+    return [Job(case, fold, predictions[case], references[case]) for case in sorted(predictions)]
+
+
+def find_jobs(
+    predictions: Path,
+    references: Path | None,
+    ending: str | None,
+    *,
+    folds: Sequence[str] | None = None,
+    only_predicted: bool = False,
+) -> list[Job]:
+    """Pair predictions with references.
+
+    Of a plain folder every reference must have a prediction. Of a trained model each fold's validation must hold the
+    cases of nnU-Net's splits_final.json; without that file, the cases that are there.
+
+    Raises:
+        UserError: cases are missing, extra, or in several folds, and which.
+    """
+    model = find_trained_model(predictions)
+    if model is None:
+        if references is None:
+            raise UserError(f"{predictions} is no folder of a trained model, so give the folder of references too")
+        reference_files = files_by_case(references, ending)
+        predicted = files_by_case(predictions, ending)
+        return _paired("", predicted, reference_files, set(reference_files), only_predicted=only_predicted)
+
+    reference_files = files_by_case(references or find_references(model.dataset), ending)
+    splits = find_splits(model.dataset) or []
+    jobs: list[Job] = []
+    for fold in folds or model.folds:
+        if not model.validation(fold).is_dir():
+            raise UserError(
+                f"{model.folder.name} has no fold_{fold}/validation; train and validate it, or give --folds"
+            )
+        predicted = files_by_case(model.validation(fold), ending)
+        known = fold.isdigit() and int(fold) < len(splits)
+        expected = set(splits[int(fold)]["val"]) if known else set(predicted)
+        jobs += _paired(fold, predicted, reference_files, expected, only_predicted=only_predicted)
+    cases = [job.case for job in jobs]
+    twice = sorted({case for case in cases if cases.count(case) > 1})
+    if twice:
+        raise UserError(f"{len(twice)} cases are in the validation of several folds: {listed(twice)}; give --folds")
+    return jobs
+
+
+def long_table(scores: Sequence[Scores], *, dataset: str = "", trainer: str = "") -> pd.DataFrame:
+    """One row per case, class and metric."""
+    rows = (
+        (dataset, trainer, s.job.fold, s.job.case, name, metric, value)
+        for s in scores
+        for name, values in s.values.items()
+        for metric, value in values.items()
+    )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def summarise(scores: Sequence[Scores]) -> dict:
+    """Means as nnU-Net forms them: per class over the cases where it is scored, then over classes.
+
+    A class that no case has at all is left out of the mean over classes, where nnU-Net's becomes NaN.
+    """
+    classes = {}
+    for name in scores[0].values:
+        values = [s.values[name] for s in scores]
+        classes[name] = {
+            metric: _mean([v[metric] for v in values if not math.isnan(v[metric])]) for metric in METRICS
+        } | {
+            "cases": sum(v["n_pred"] > 0 or v["n_ref"] > 0 for v in values),
+            "missed": sum(v["n_pred"] == 0 and v["n_ref"] > 0 for v in values),
+            "invented": sum(v["n_pred"] > 0 and v["n_ref"] == 0 for v in values),
+            "absent": sum(v["n_pred"] == 0 and v["n_ref"] == 0 for v in values),
+        }
+    means = ([c[metric] for c in classes.values() if c[metric] is not None] for metric in METRICS)
+    return {"mean": classes, "foreground_mean": dict(zip(METRICS, map(_mean, means), strict=True))}
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def evaluate(
+    predictions: Path,
+    references: Path | None = None,
+    *,
+    dataset_json: Path | None = None,
+    labels: Sequence[int] | None = None,
+    folds: Sequence[str] | None = None,
+    protocol: str = "nnunet",
+    tolerance: float = 1.0,
+    only_predicted: bool = False,
+    processes: int = 1,
+    progress: bool = True,
+) -> Evaluation:
+    """Score predictions against references.
+
+    Args:
+        predictions: A folder of label maps; or a trained model's folder (``TRAINER__PLANS__CONFIGURATION``), or one
+            fold of it, whose validation is scored.
+        references: Folder of reference label maps; for a trained model nnU-Net's own are found.
+        dataset_json: Names the classes, regions and ignore label; looked for beside both folders if not given.
+        labels: Label values to score, where there is no dataset.json.
+        folds: Folds of a trained model; all that it has if not given.
+        protocol: "nnunet" or "transunet", see ``metrics.score``.
+        tolerance: Of NSD, in mm (px where files carry no spacing).
+        only_predicted: Score the predicted cases although others lack a prediction.
+
+    Raises:
+        UserError: anything is missing or does not fit, and what.
+    """
+    if labels:
+        classes, ending = Classes({str(v): (v,) for v in labels}, None, {str(v): v for v in labels}), None
+    else:
+        found = dataset_json or find_dataset_json(predictions, *([references] if references else []))
+        if found is None:
+            raise UserError(
+                "no dataset.json beside predictions or references; give --dataset-json, or --labels 1 2 ..."
+            )
+        classes = Classes.from_file(found)
+        ending = json.loads(found.read_text(encoding="utf-8")).get("file_ending")
+    jobs = find_jobs(predictions, references, ending, folds=folds, only_predicted=only_predicted)
+    scores = score_cases(jobs, Rules(classes, protocol, tolerance), processes=processes, progress=progress)
+
+    model = find_trained_model(predictions)
+    names = {"dataset": model.dataset, "trainer": model.folder.name} if model else {"dataset": "", "trainer": ""}
+    summary = {
+        "format": 1,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "packages": {name: version(name) for name in PACKAGES},
+        **names,
+        "predictions": str(predictions),
+        "references": str(jobs[0].reference.parent),
+        "folds": sorted({job.fold for job in jobs if job.fold}),
+        "cases": len(jobs),
+        "protocol": protocol,
+        "nsd_tolerance": tolerance,
+        "unit": "/".join(sorted({s.unit for s in scores})),
+        "definitions": DEFINITIONS,
+        **summarise(scores),
+    }
+    return Evaluation(long_table(scores, **names), summary)
+
+
+def write(evaluation: Evaluation, path: Path) -> tuple[Path, Path]:
+    """Write the long table to ``path`` (CSV) and the summary beside it (JSON)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with complete_file(path) as temporary:
+        evaluation.table.to_csv(temporary, index=False)
+    write_json(path.with_suffix(".json"), evaluation.summary)
+    return path, path.with_suffix(".json")
+
+
+def text_table(summary: dict) -> str:
+    """The summary for a terminal."""
+    unit = summary["unit"]
+    shown = [m for m in METRICS if summary["foreground_mean"][m] is not None]
+    titles = {"HD95": f"HD95 {unit}", "HD95_voxel": "HD95 voxel"}
+    lines = [["class", *(titles.get(m, m) for m in shown), "cases", "missed", "invented"]]
+    for name, values in summary["mean"].items():
+        lines.append([name, *(_number(m, values[m]) for m in shown)])
+        lines[-1] += [str(values[count]) for count in ("cases", "missed", "invented")]
+    lines.append(["mean of classes", *(_number(m, summary["foreground_mean"][m]) for m in shown), "", "", ""])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def _number(metric: str, value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if metric.startswith("HD95") else f"{value:.4f}"

@@ -1,0 +1,146 @@
+"""Where predictions, references and dataset.json lie: plain folders, and nnU-Net's own layout."""
+
+import itertools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.volumes import ENDINGS, file_ending
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A folder ``RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION`` and the folds of it that are meant."""
+
+    folder: Path
+    folds: tuple[str, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.folder.parent.name
+
+    @property
+    def trainer(self) -> str:
+        return self.folder.name.split("__")[0]
+
+    def validation(self, fold: str) -> Path:
+        return self.folder / f"fold_{fold}" / "validation"
+
+
+def folds_in(folder: Path) -> tuple[str, ...]:
+    """Names of the folds below a model's folder, numbers first."""
+    names = (path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir())
+    return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+
+
+def find_trained_model(path: Path) -> TrainedModel | None:
+    """The model that a path names, whether by its folder, one fold, or a fold's validation; None for other folders."""
+    path = path.resolve()
+    if path.name == "validation" and path.parent.name.startswith("fold_"):
+        path = path.parent
+    if path.name.startswith("fold_"):
+        return TrainedModel(path.parent, (path.name.removeprefix("fold_"),))
+    folds = folds_in(path)
+    return TrainedModel(path, folds) if folds else None
+
+
+def nnunet_folder(variable: str, dataset: str) -> Path | None:
+    """A dataset's folder below one of nnU-Net's three paths, if the variable is set and the folder is there."""
+    root = os.environ.get(variable)
+    folder = Path(root) / dataset if root else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def find_references(dataset: str) -> Path:
+    """The reference segmentations of a dataset's training cases, as nnU-Net itself validates against.
+
+    Raises:
+        UserError: they are in none of nnU-Net's folders.
+    """
+    for variable, name in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
+        folder = nnunet_folder(variable, dataset)
+        if folder is not None and (folder / name).is_dir():
+            return folder / name
+    raise UserError(
+        f"no reference segmentations of {dataset}: neither nnUNet_preprocessed/{dataset}/gt_segmentations nor "
+        f"nnUNet_raw/{dataset}/labelsTr was found; set nnU-Net's variables, or give the folder"
+    )
+
+
+def find_splits(dataset: str) -> list[dict] | None:
+    """The folds of nnUNet_preprocessed/DATASET/splits_final.json, if there is one."""
+    folder = nnunet_folder("nnUNet_preprocessed", dataset)
+    path = folder / "splits_final.json" if folder is not None else None
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+
+
+def find_dataset(identifier: str) -> str:
+    """Name of a dataset's folder from its number or name, as nnU-Net's commands take them.
+
+    Raises:
+        UserError: none or several are found.
+    """
+    variables = ("nnUNet_results", "nnUNet_preprocessed", "nnUNet_raw")
+    roots = [Path(os.environ[name]) for name in variables if os.environ.get(name)]
+    if not roots:
+        raise UserError(f"none of nnU-Net's variables {', '.join(variables)} is set")
+    pattern = f"Dataset{int(identifier):03d}_*" if identifier.isdigit() else identifier
+    found = sorted({path.name for root in roots for path in root.glob(pattern) if path.is_dir()})
+    if len(found) != 1:
+        what = f"several: {', '.join(found)}" if found else "none"
+        raise UserError(f"dataset {identifier}: looked for {pattern} in {', '.join(map(str, roots))} and found {what}")
+    return found[0]
+
+
+def find_dataset_json(*folders: Path) -> Path | None:
+    """The first dataset.json in the folders or up to two levels above each."""
+    candidates = (level / "dataset.json" for folder in folders for level in (folder, *folder.resolve().parents[:2]))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def files_by_case(folder: Path, ending: str | None = None) -> dict[str, Path]:
+    """Label maps of a folder by case name, one file ending only.
+
+    Raises:
+        UserError: there is no such folder, no label map in it, or several endings to choose from.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder")
+    files = sorted(path for path in folder.iterdir() if file_ending(path) and not path.name.startswith("."))
+    endings = {file_ending(path) for path in files} if ending is None else {ending}
+    if not endings:
+        raise UserError(f"{folder} holds no label maps ({', '.join(ENDINGS)})")
+    if len(endings) > 1:
+        raise UserError(f"{folder} holds files of several endings ({', '.join(sorted(endings))}); give --dataset-json")
+    (ending,) = endings
+    cases = {path.name[: -len(ending)]: path for path in files if path.name.lower().endswith(ending)}
+    if not cases:
+        raise UserError(f"{folder} holds no file that ends in {ending}")
+    return cases
+
+
+def predicted_files(path: Path, ending: str | None = None) -> dict[str, Path]:
+    """Predictions by case, of a plain folder or of all validation folds of a trained model."""
+    model = find_trained_model(path)
+    if model is None:
+        return files_by_case(path, ending)
+    folds = [files_by_case(model.validation(fold), ending) for fold in model.folds if model.validation(fold).is_dir()]
+    if not folds:
+        raise UserError(f"no fold of {model.folder} has been validated")
+    return {case: file for files in folds for case, file in files.items()}
+
+
+def image_files(folder: Path, case: str) -> list[Path]:
+    """The channel files ``CASE_0000.ext``, ``CASE_0001.ext``, ... of a case.
+
+    Raises:
+        UserError: there are none.
+    """
+    for ending in ENDINGS:
+        channels = (folder / f"{case}_{i:04d}{ending}" for i in itertools.count())
+        files = list(itertools.takewhile(Path.is_file, channels))
+        if files:
+            return files
+    raise UserError(f"{folder} holds no image {case}_0000 with an ending out of {', '.join(ENDINGS)}")

@@ -1,0 +1,190 @@
+"""The qualitative figure: one row per case; columns image, reference, and each method's prediction over the image."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.metrics import dice
+from nnunet_attn.evaluation.volumes import file_ending, read_image, read_labels
+from nnunet_attn.files import complete_file
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; beyond seven classes matplotlib's tab20.
+COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
+LONGEST_SIDE = 1024  # of a drawn picture, in pixels
+SELECTIONS = ("foreground", "disagreement")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is drawn of one case: 2D arrays, and how much taller than wide a pixel is."""
+
+    title: str
+    picture: np.ndarray
+    labels: list[np.ndarray]
+    scores: list[float]
+    aspect: float
+
+
+def class_colours(labels: Mapping[str, int]) -> dict[str, tuple[float, float, float]]:
+    """One colour per class, the same in every figure with the same classes."""
+    palette = [to_rgb(c) for c in (COLOURS if len(labels) <= len(COLOURS) else colormaps["tab20"].colors)]
+    return {name: palette[i % len(palette)] for i, name in enumerate(labels)}
+
+
+def choose_slice(reference: np.ndarray, predictions: list[np.ndarray], axis: int, select: str) -> int:
+    """Index along ``axis`` with the largest foreground, or with the most voxels where a prediction is wrong."""
+    others = tuple(i for i in range(reference.ndim) if i != axis)
+    counts = np.count_nonzero(reference, axis=others)
+    if select == "disagreement":
+        wrong = sum(np.count_nonzero(prediction != reference, axis=others) for prediction in predictions)
+        counts = wrong if np.any(wrong) else counts
+    return int(np.argmax(counts)) if np.any(counts) else len(counts) // 2
+
+
+def _grey_levels(picture: np.ndarray, foreground: np.ndarray) -> np.ndarray:
+    """One channel as RGB in [0, 1], windowed to what lies around the foreground (CT would be flat otherwise)."""
+    around = (slice(None),) * picture.ndim
+    if foreground.any():
+        bounds = [(i.min(), i.max() + 1) for i in np.nonzero(foreground)]
+        around = tuple(slice(max(0, lo - (hi - lo) // 2), hi + (hi - lo) // 2) for lo, hi in bounds)
+    low, high = np.percentile(picture[around], (0.5, 99.5))
+    grey = np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _mean_dice(prediction: np.ndarray, reference: np.ndarray, labels: Mapping[str, int]) -> float:
+    values = [dice(prediction == value, reference == value) for value in labels.values()]
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _prepare(
+    name: str, images: Sequence[Path], files: Sequence[Path], labels: Mapping[str, int], select: str, channel: int
+) -> Row:
+    """Read one case; ``files`` are the reference and the predictions."""
+    image = read_image(images, upright=True)
+    reference, *predictions = (read_labels(path, upright=True) for path in files)
+    for path, volume in zip(files, (reference, *predictions), strict=True):
+        if volume.array.shape != image.array.shape[1:]:
+            raise UserError(f"{path} has shape {volume.array.shape}, but its image {image.array.shape[1:]}")
+    if not 0 <= channel < len(image.array):
+        raise UserError(f"{images[0]}: there is no channel {channel}, the image has {len(image.array)}")
+    array, maps = image.array, [reference.array, *(p.array for p in predictions)]
+    scores = [_mean_dice(prediction, maps[0], labels) for prediction in maps[1:]]
+
+    title, spacing = name, image.spacing
+    if array.ndim == 4:
+        axis = int(np.argmax(spacing))  # across the slices, as they were taken
+        index = choose_slice(maps[0], maps[1:], axis, select)
+        title += f"\nslice {index + 1} of {maps[0].shape[axis]}"
+        array, maps = array.take(index, axis + 1), [labels.take(index, axis) for labels in maps]
+        spacing = tuple(step for i, step in enumerate(spacing) if i != axis)
+        if axis > 0:  # rows run from foot to head
+            array, maps = array[:, ::-1], [labels[::-1] for labels in maps]
+
+    coarser = (slice(None, None, max(1, -(-max(array.shape[1:]) // LONGEST_SIDE))),) * 2
+    array, maps = array[(slice(None), *coarser)], [labels[coarser] for labels in maps]
+    if array.shape[0] == 3 and len(images) == 1:
+        picture = array.transpose(1, 2, 0) / max(255, array.max())
+    else:
+        picture = _grey_levels(array[channel].astype(np.float64), maps[0] > 0)
+    return Row(title, picture, maps, scores, spacing[0] / spacing[1])
+
+
+def _draw(axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], colours: dict) -> None:
+    picture = row.picture
+    if drawn is not None:
+        picture = picture.copy()
+        for name, value in labels.items():
+            mask = drawn == value
+            picture[mask] = 0.65 * picture[mask] + 0.35 * np.array(colours[name])
+    axes.imshow(picture, interpolation="nearest", aspect=row.aspect)
+    if drawn is not None:
+        for name, value in labels.items():
+            if np.any(drawn == value):
+                outline = np.pad(drawn == value, 1).astype(float)
+                extent = (-1.5, drawn.shape[1] + 0.5, -1.5, drawn.shape[0] + 0.5)
+                axes.contour(outline, levels=[0.5], colors=[colours[name]], linewidths=0.9, extent=extent)
+        axes.set(xlim=(-0.5, drawn.shape[1] - 0.5), ylim=(drawn.shape[0] - 0.5, -0.5))
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def overlay(
+    cases: Sequence[tuple[Path | Sequence[Path], str]],
+    columns: Mapping[str, Path | Mapping[str, Path]],
+    output: Path,
+    *,
+    labels: Mapping[str, int],
+    select: str = "foreground",
+    rows: int | None = None,
+    channel: int = 0,
+    dpi: int = 150,
+) -> Path:
+    """Draw cases as rows, and image, reference and each method as columns; under each prediction its case's mean Dice.
+
+    Args:
+        cases: Image and name of each case; the image is one file, or one for each channel.
+        columns: Title of each column and its label maps: a folder that holds ``NAME`` + the image's ending, or the
+            files by name. The first column is the reference.
+        output: Picture file; its ending names the format.
+        labels: Name and value of the classes, drawn in this order.
+        select: Slice of a volume: with the largest foreground, or with most voxels that any method has wrong.
+        rows: At most so many rows, evenly spread over the cases.
+        channel: Channel shown of an image that is no colour picture.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        UserError: a file is missing or does not fit its image.
+        ValueError: an argument makes no sense.
+    """
+    if select not in SELECTIONS:
+        raise ValueError(f"select must be one of {', '.join(SELECTIONS)}, got {select!r}")
+    if not cases or not columns or not labels or (rows is not None and rows < 1):
+        raise ValueError(f"nothing to draw: {len(cases)} cases, {len(columns)} columns, {len(labels)} labels, {rows=}")
+    if rows is not None and rows < len(cases):
+        cases = [cases[i] for i in np.linspace(0, len(cases) - 1, rows).round().astype(int)]
+    prepared = []
+    for image, name in cases:
+        images = [Path(image)] if isinstance(image, (str, Path)) else [Path(path) for path in image]
+        ending = file_ending(images[0])
+        files = [Path(c[name]) if isinstance(c, Mapping) else Path(c) / f"{name}{ending}" for c in columns.values()]
+        prepared.append(_prepare(name, images, files, labels, select, channel))
+    colours = class_colours(labels)
+
+    width, heights = 2.2, [2.2 * r.picture.shape[0] * r.aspect / r.picture.shape[1] for r in prepared]
+    top, bottom, left = 0.55, 0.4 + 0.25 * ((len(labels) - 1) // 6), 0.45
+    size = (left + width * (1 + len(columns)), top + bottom + sum(heights) + 0.22 * len(heights))
+    figure = Figure(figsize=size, dpi=dpi)
+    grid = figure.add_gridspec(
+        len(prepared), 1 + len(columns), height_ratios=heights, wspace=0.03, hspace=0.22 / np.mean(heights),
+        left=left / size[0], right=1 - 0.05 / size[0], top=1 - top / size[1], bottom=(bottom + 0.2) / size[1],
+    )  # fmt: skip
+    for i, row in enumerate(prepared):
+        for j, name in enumerate(("image", *columns)):
+            axes = figure.add_subplot(grid[i, j])
+            _draw(axes, row, row.labels[j - 1] if j else None, labels, colours)
+            if i == 0:
+                axes.set_title(textwrap.fill(name.replace("_", "_ "), 25).replace("_ ", "_"), fontsize=8)
+            if j == 0:
+                axes.set_ylabel(row.title, fontsize=8)
+            if j > 1:
+                axes.set_xlabel(f"Dice {row.scores[j - 2]:.3f}", fontsize=8, labelpad=2)
+    handles = [Patch(color=colours[name], label=name) for name in labels]
+    figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=8, frameon=False)
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with complete_file(output) as temporary:
+        figure.savefig(temporary)
+    return output

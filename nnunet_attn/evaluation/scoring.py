@@ -1,0 +1,118 @@
+"""Scores of many cases, one case at a time in each process. Imports little, since worker processes import it too."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.classes import Classes
+from nnunet_attn.evaluation.metrics import score
+from nnunet_attn.evaluation.volumes import read_labels, values_of
+
+LISTED = 10  # cases named in a message
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case to score."""
+
+    case: str
+    fold: str
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How to score: classes, protocol for empty masks, tolerance of NSD in the unit of the spacing."""
+
+    classes: Classes
+    protocol: str = "nnunet"
+    tolerance: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of one case: class -> metric -> value, with ``n_pred`` and ``n_ref``, the voxels of both masks."""
+
+    job: Job
+    values: dict[str, dict[str, float]]
+    unit: str
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first items of a list, and how many more there are."""
+    rest = len(items) - LISTED
+    return ", ".join(items[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def score_case(job: Job, rules: Rules) -> Scores | str:
+    """Score one case; a string says why it cannot be scored.
+
+    Voxels with the ignore label in the reference count for neither mask: nnU-Net leaves them out of its counts, and
+    for the surface metrics they are background (our choice), so that both masks are cut along the same line.
+    """
+    try:
+        prediction, reference = read_labels(job.prediction), read_labels(job.reference)
+    except UserError as error:
+        return str(error)
+    difference = prediction.differs_from(reference)
+    if difference:
+        return f"{job.case}: prediction and reference differ in {difference}"
+    classes = rules.classes
+    for name, volume, allowed in (
+        ("prediction", prediction, classes.known),
+        ("reference", reference, classes.known | {classes.ignore}),
+    ):
+        unknown = sorted(values_of(volume.array) - allowed)
+        if unknown:
+            return f"{job.case}: the {name} holds {unknown[:5]}, which dataset.json does not know"
+
+    scored = True if classes.ignore is None else reference.array != classes.ignore
+    values = {}
+    for name, labels in classes.values.items():
+        masks = [np.isin(v.array, labels) if len(labels) > 1 else v.array == labels[0] for v in (prediction, reference)]
+        masks = [mask & scored for mask in masks]
+        values[name] = score(*masks, prediction.spacing, tolerance=rules.tolerance, protocol=rules.protocol)
+        values[name] |= {"n_pred": int(np.count_nonzero(masks[0])), "n_ref": int(np.count_nonzero(masks[1]))}
+    return Scores(job, values, prediction.unit)
+
+
+def score_cases(jobs: Sequence[Job], rules: Rules, *, processes: int = 1, progress: bool = True) -> list[Scores]:
+    """Score cases in the order given; with several processes, each holds one case at a time.
+
+    Raises:
+        UserError: cases cannot be scored (all are named), or a worker process died.
+    """
+    results: dict[int, Scores | str] = {}
+    bar = tqdm(total=len(jobs), desc="scoring", unit="case", disable=not progress)
+    with bar:
+        if processes <= 1 or len(jobs) == 1:
+            for i, job in enumerate(jobs):
+                results[i] = score_case(job, rules)
+                bar.update()
+        else:
+            workers = min(processes, len(jobs))
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                futures = {pool.submit(score_case, job, rules): i for i, job in enumerate(jobs)}
+                try:
+                    for future in as_completed(futures):
+                        results[futures[future]] = future.result()
+                        bar.update()
+                except BrokenProcessPool:
+                    raise UserError(
+                        f"a worker process died, most likely for lack of memory; use fewer than {workers} processes"
+                    ) from None
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+    problems = [result for i, result in sorted(results.items()) if isinstance(result, str)]
+    if problems:
+        raise UserError(f"{len(problems)} of {len(jobs)} cases cannot be scored: " + "; ".join(problems[:LISTED]))
+    return [results[i] for i in range(len(jobs))]
