@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_attn.cli.main import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 BOTTOM = {"catalog", "errors", "files"}
 MAY_IMPORT = {
@@ -56,28 +58,15 @@ def test_imports_point_down(path):
             assert layer not in WITHOUT_NNUNET, f"{layer} may not import {name}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "nnunet_attn" / "cli").glob("*.py")), ids=lambda p: p.name)
-def test_commands_import_lightly(path):
+HEAVY = "torch nnunetv2 numpy scipy pandas matplotlib SimpleITK timm PIL skimage tqdm".split()
+HEAVY_LAYERS = ("nnunet_attn.training", "nnunet_attn.architectures", "nnunet_attn.blocks", "nnunet_attn.evaluation")
+
+
+@pytest.mark.parametrize("command", ["main", *COMMANDS])
+def test_commands_import_lightly(command):
     """Everything heavy is imported inside functions, so that --help stays fast."""
-    heavy = {
-        "torch",
-        "nnunetv2",
-        "numpy",
-        "scipy",
-        "pandas",
-        "matplotlib",
-        "SimpleITK",
-        "timm",
-        "PIL",
-        "skimage",
-        "tqdm",
-    }
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    source = (ROOT / "nnunet_attn" / "cli" / f"{command}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
-        assert not [n for n in names if n.split(".")[0] in heavy]
-        assert not [
-            n
-            for n in names
-            if n.startswith(("nnunet_attn.training", "nnunet_attn.architectures", "nnunet_attn.blocks"))
-        ]
+        assert not [n for n in names if n.split(".")[0] in HEAVY or n.startswith(HEAVY_LAYERS)]

@@ -1,0 +1,97 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_attn import __version__
+from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.cli import doctor
+from nnunet_attn.cli.main import COMMANDS, main
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "--json"], *([name, "--help"] for name in COMMANDS)]
+)
+def test_light_commands_import_neither_torch_nor_nnunet(arguments):
+    code = (
+        "import sys\nfrom nnunet_attn.cli.main import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'nnunetv2', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith("[]")
+    assert done.stdout
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert __version__ in capsys.readouterr().out
+
+
+def test_wrong_usage_leaves_with_2():
+    with pytest.raises(SystemExit) as stop:
+        main(["no-such-command"])
+    assert stop.value.code == 2
+
+
+def test_list_json_is_the_catalogue(capsys):
+    assert main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["trainer"] for row in listed] == [name for entry in ENTRIES for name in entry.trainers]
+    assert all(row["network"].startswith("nnunet_attn.architectures.") for row in listed)
+
+
+def test_list_shows_every_trainer(capsys):
+    assert main(["list", "--ablations"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for entry in ENTRIES for name in entry.trainers)
+
+
+@pytest.mark.parametrize("suffix", ["", "_SGD", "_7epochs_3iterations"])
+def test_info_of_stock_network(suffix, capsys):
+    assert main(["info", f"nnUNetTrainerStockAdamW{suffix}"]) == 0
+    out = capsys.readouterr().out
+    assert ("SGD" if "SGD" in suffix else "AdamW") in out
+    if "epochs" in suffix:
+        assert "num_epochs                7\n" in out
+        assert "num_iterations_per_epoch  3\n" in out
+
+
+def test_info_of_an_unknown_name_suggests(capsys):
+    assert main(["info", "nnUNetTrainerStockAdam"]) == 1
+    assert "did you mean nnUNetTrainerStockAdamW?" in capsys.readouterr().err
+
+
+def test_doctor_finds_the_trainers(capsys, tmp_path, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert main(["doctor"]) == 0
+    assert "nnU-Net finds" in capsys.readouterr().out
+
+
+def test_doctor_names_a_broken_folder_before_ours(capsys, tmp_path, monkeypatch):
+    import os
+
+    (tmp_path / "broken.py").write_text("import a_module_that_does_not_exist\n")
+    ours = os.environ["nnUNet_extTrainer"]
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path), ours]))
+    assert main(["doctor", "--quick"]) == 1
+    out = capsys.readouterr().out
+    assert f"{tmp_path}: module broken does not import (ModuleNotFoundError" in out
+
+
+def test_doctor_says_what_to_do_when_discovery_is_off(capsys, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "")
+    assert main(["doctor", "--quick"]) == 1
+    assert 'run: export nnUNet_extTrainer="' in capsys.readouterr().out
+
+
+def test_doctor_names_folders_that_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "none"))
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    lines = {name: (status, text) for status, name, text in doctor.folders()}
+    assert lines["nnUNet_raw"] == ("FAIL", f"{tmp_path / 'none'} is not a folder; create it or correct the variable")
+    assert lines["nnUNet_results"][0] == "note"
