@@ -58,7 +58,7 @@ def test_imports_point_down(path):
             assert layer not in WITHOUT_NNUNET, f"{layer} may not import {name}"
 
 
-HEAVY = "torch nnunetv2 numpy scipy pandas matplotlib SimpleITK timm PIL skimage tqdm".split()
+HEAVY = ["torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK", "timm", "PIL", "skimage", "tqdm"]
 HEAVY_LAYERS = ("nnunet_attn.training", "nnunet_attn.architectures", "nnunet_attn.blocks", "nnunet_attn.evaluation")
 
 
