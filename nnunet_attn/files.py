@@ -34,6 +34,12 @@ def write_json(path: Path, content: object) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise UserError if ``path`` exists and must not be replaced."""
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already; remove it, or give --overwrite to replace it")
+
+
 @contextmanager
 def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty temporary sibling of ``path`` to fill; it becomes ``path`` if nothing was raised.
@@ -43,8 +49,7 @@ def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UserError: ``path`` exists and ``overwrite`` is False.
     """
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already; remove it, or give --overwrite to replace it")
+    refuse_existing(path, overwrite)
     temporary = path.with_name(f".{path.name}.partial")
     replaced = path.with_name(f".{path.name}.replaced")
     for stale in (temporary, replaced):
