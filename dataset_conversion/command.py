@@ -1,0 +1,104 @@
+"""The command line of the converters: ``nnunet-attn convert``, ``python -m`` of a converter, and ``scripts/``."""
+
+import argparse
+import importlib
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from nnunet_attn.dataset_conversion.catalog import DATASETS, Dataset
+from nnunet_attn.errors import UserError
+
+
+def about(key: str) -> str:
+    """What to know about a dataset before converting it, as lines of text."""
+    dataset = DATASETS[key]
+    facts = {
+        "get it": f"{dataset.page} ({dataset.access})",
+        "licence": dataset.licence,
+        "cite": dataset.reference,
+        "holds": dataset.contents,
+        "layouts": dataset.layouts,
+        **{f"--split {name}": text for name, text in dataset.splits.items()},
+        "command": dataset.command(key),
+    }
+    wrap = partial(textwrap.fill, width=110, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join([dataset.title, *(wrap(f"  {name}: {text}") for name, text in facts.items())])
+
+
+def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
+    add = parser.add_argument
+    add("source", nargs="+", type=Path, metavar="SOURCE", help="the unpacked folder, or the archive(s) as downloaded")
+    add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
+    add("--name", default=dataset.folder, help="name after the number (default: %(default)s)")
+    if dataset.splits:
+        add("--split", choices=sorted(dataset.splits), help="an official split (default: five seeded, grouped folds)")
+    for option in dataset.options:
+        add(option.flag, **option.arguments)
+    add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace the dataset if it is there")
+    add("--allow-missing", action="store_true", help="convert the rest if cases that the split lists are absent")
+    add("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    add("--verify", action="store_true", help="compare a converted dataset, and SOURCE, with its SHA-256 manifest")
+
+
+def run(key: str, options: argparse.Namespace) -> int:
+    """Convert, describe or verify.
+
+    Raises:
+        UserError: The source or the set-up is wrong, or Ctrl-C was pressed.
+    """
+    from nnunet_attn.dataset_conversion.common import read_record  # numpy and SimpleITK: not for --help
+
+    module = importlib.import_module(f"nnunet_attn.dataset_conversion.{key}")
+    names = [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]
+    converter = module.make_converter(**{n: getattr(options, n) for n in names}) if names else module.CONVERTER
+    place = {"name": options.name}
+    start = time.monotonic()
+    try:
+        if options.verify:
+            count = converter.verify(options.source, options.dataset_id, processes=options.processes, **place)
+            print(f"{count} cases of SOURCE and of the dataset are as the manifest says")
+            return 0
+        wanted = {
+            **place,
+            "split": getattr(options, "split", None),
+            "overwrite": options.overwrite,
+            "allow_missing": options.allow_missing,
+        }
+        if options.dry_run:
+            folder, record = converter.describe(options.source, options.dataset_id, **wanted)
+        else:
+            folder = converter.convert(options.source, options.dataset_id, processes=options.processes, **wanted)
+            record = read_record(folder)
+    except KeyboardInterrupt:
+        raise UserError("interrupted; nothing was kept") from None
+    _report(record, None if options.dry_run else time.monotonic() - start)
+    print(folder)
+    return 0
+
+
+def _report(record: dict, seconds: float | None) -> None:
+    parts = ", ".join(f"{count} {part} ({record['groups'][part]} groups)" for part, count in record["cases"].items())
+    rate = "" if seconds is None else f" in {seconds:.1f} s, {sum(record['cases'].values()) / seconds:.1f} cases/s"
+    verb = "would convert" if seconds is None else "converted"
+    print(f"{verb} {parts}{rate}; layout: {record['source_layout']}; folds: {record['folds']}", file=sys.stderr)
+    for note in record["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def main(key: str, arguments: Sequence[str] | None = None) -> int:
+    """The command of one dataset alone."""
+    parser = argparse.ArgumentParser(
+        prog=f"convert {key}", description=about(key), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, DATASETS[key])
+    try:
+        return run(key, parser.parse_args(arguments))
+    except UserError as error:
+        print(f"convert {key}: error: {error}", file=sys.stderr)
+        return 1
