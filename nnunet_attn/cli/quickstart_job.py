@@ -93,7 +93,6 @@ class Job:
             return
         np.random.seed(self.options.seed)  # noqa: NPY002  nnU-Net draws its patches from numpy's global generator
         torch.manual_seed(self.options.seed)
-        torch.set_num_threads(os.cpu_count() or 2)
         trainer = make_trainer(
             DATASET_ID, "2d", name, resume=any(fold.glob("checkpoint_*.pth")), device=self.options.device
         )
