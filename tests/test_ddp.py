@@ -1,0 +1,61 @@
+"""Data-parallel training: every parameter gets its gradient in every step, and the replicas stay the same."""
+
+import os
+import pydoc
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_attn import trainers
+from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.training.base import merged
+
+
+def two_steps(rank: int, port: int, names: list[str]) -> None:
+    """One of two processes: two steps on its own data; raises if the replicas differ afterwards."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    for name in names:
+        entry = next(e for e in ENTRIES if name in e.trainers)
+        cls = getattr(trainers, name)
+        arguments = {**entry.resolved_arguments(), **merged(cls, "network_kwargs")}
+        torch.manual_seed(0)
+        network = pydoc.locate(cls.network or entry.network)(2, 3, **arguments, deep_supervision=cls.deep_supervision)
+        parallel = DistributedDataParallel(network)
+        optimizer = torch.optim.SGD(parallel.parameters(), 1e-3)
+        torch.manual_seed(rank)
+        for _ in range(2):
+            output = parallel(torch.randn(2, 2, *entry.test_size))
+            maps = output if isinstance(output, (list, tuple)) else [output]
+            optimizer.zero_grad()
+            sum(m.square().mean() for m in maps).backward()
+            optimizer.step()
+        ours = torch.cat([p.detach().flatten() for p in network.parameters()])
+        first = ours.clone()
+        dist.broadcast(first, 0)
+        assert torch.equal(ours, first), f"{name}: the replicas differ"
+    dist.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([e.trainer for e in ENTRIES], id="networks"),
+        pytest.param(
+            [n for e in ENTRIES for n in e.trainers if n != e.trainer], id="ablations", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_replicas_stay_the_same(names):
+    mp.spawn(two_steps, args=(free_port(), names), nprocs=2)
