@@ -1,0 +1,172 @@
+"""Differential cross attention (DCA): pixels ask, means of windows answer, and two softmax maps are subtracted.
+
+Reference: Y. Li, H. Wan, L. Lan, "DCAU-Net: Differential Cross Attention and Channel-Spatial Feature Fusion for Medical
+Image Segmentation", arXiv:2603.09530, section II-A, Eq. (1)-(7); T. Ye et al., "Differential Transformer", ICLR 2025.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+IMPLEMENTATIONS = ("fused", "plain")
+
+
+def lambda_schedule(depth: int) -> float:
+    """Start of lambda in the block of index ``depth``, counted from 1: ``0.8 - 0.6 exp(-0.3 (depth - 1))``."""
+    return 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
+
+
+def window_summaries(x: torch.Tensor, window: int) -> torch.Tensor:
+    """Means over windows of ``window`` x ``window`` pixels that do not overlap.
+
+    The paper's maps are multiples of the window. At other sizes a window that the edge cuts is the mean of the
+    pixels it has, and weighs as much as a full one: our choice.
+
+    Shape: (B, H, W, C) -> (B, ceil(H / window) * ceil(W / window), C).
+    """
+    means = F.avg_pool2d(rearrange(x, "b h w c -> b c h w"), window, ceil_mode=True, count_include_pad=False)
+    return rearrange(means, "b c h w -> b (h w) c")
+
+
+def softmax_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d))`` over the keys (Eq. 3), in float32. (..., N, d), (..., M, d) -> (..., N, M)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return scores.float().softmax(dim=-1)
+
+
+class WindowCrossAttention(nn.Module):
+    """Standard attention of pixels over window means: the baseline of Table IV, and what DCA is built on.
+
+    ``2 * heads`` ordinary heads of width ``d = channels / (2 * heads)``::
+
+        Q = X W_Q,  K = S W_K,  V = S W_V,  S = window means of X        Eq. (2)
+        out = concat_j(softmax(Q_j K_j^T / sqrt(d)) V_j) W_O
+
+    A map that fits into one window has no use of its single mean, over which every softmax is 1 and the output the same
+    everywhere. There the pixels themselves are the keys ("reverts to standard differential attention").
+
+    Shape: (B, H, W, C) -> (B, H, W, C), any H and W.
+
+    Args:
+        channels: C.
+        heads: Differential heads h, each ``2 d = C / h`` wide.
+        window: Side of the windows; None for pixel keys at every size.
+        implementation: "fused" for ``scaled_dot_product_attention``, "plain" for the formulas as they are written. Same
+            weights, same numbers.
+
+    Raises:
+        ValueError: channels not divisible by ``2 * heads``, unknown implementation, window below 1.
+
+    Deviations: the paper does not say what its baseline is. Ours has the same projections, the same keys and the same
+    width of softmax maps as DCA, and lacks lambda, the norm of the heads and the factor ``1 - lambda_init``.
+    No bias in W_Q, W_K, W_V, a bias in W_O: our choice.
+    """
+
+    def __init__(self, channels: int, heads: int, *, window: int | None = 7, implementation: str = "fused"):
+        super().__init__()
+        if channels % (2 * heads):
+            raise ValueError(f"channels must be a multiple of 2 * heads, got {channels} channels and {heads} heads")
+        if window is not None and window < 1:
+            raise ValueError(f"window must be at least 1 or None, got {window}")
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+        self.heads, self.window, self.implementation = heads, window, implementation
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[1:3]
+        pixels = rearrange(x, "b h w c -> b (h w) c")
+        if self.window is None or max(height, width) <= self.window:
+            summary = pixels
+        else:
+            summary = window_summaries(x, self.window)
+        heads = self.attend(self.query(pixels), self.key(summary), self.value(summary))
+        return rearrange(self.out(heads), "b (h w) c -> b h w c", h=height)
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """All heads, before W_O. (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
+        q, k, v = (rearrange(t, "b n (j d) -> b j n d", j=2 * self.heads) for t in (query, key, value))
+        if self.implementation == "plain":
+            output = softmax_map(q, k).to(v.dtype) @ v
+        else:
+            output = F.scaled_dot_product_attention(q, k, v)
+        return rearrange(output, "b j n d -> b n (j d)")
+
+
+class DifferentialCrossAttention(WindowCrossAttention):
+    """DCA. Head i has two queries and keys of width d and one value of width 2 d::
+
+        A_j = softmax(Q_j K_j^T / sqrt(d)),  j = 1, 2                      Eq. (3)
+        O_i = (A_1 - lambda A_2) V_i                                       Eq. (4)
+        lambda = exp(q_1 . k_1) - exp(q_2 . k_2) + lambda_init             Eq. (5), one per module
+        O_i <- (1 - lambda_init) RMSNorm(O_i)                              Eq. (6), weight shared by the heads
+        out = concat_i(O_i) W_O,  h = C / (2 d)                            Eq. (7)
+
+    The fused form is one attention call of 2 h heads: ``A_1 V - lambda A_2 V = (A_1 - lambda A_2) V``. Queries and keys
+    are filled up with zeros to the width 2 d of the values, since fused kernels want one width; the scale stays that of
+    width d. No N x M map is kept for the backward pass.
+
+    Lambda, the difference and the norm are computed in float32: squares overflow float16 from 256 on, and a head would
+    silently become zero.
+
+    Args:
+        lambda_init: The constant of Eq. (5) and (6): ``lambda_schedule(l)`` in the l-th block, or a fixed number for an
+            ablation of Table IV. The four vectors are learned in any case.
+
+    Deviations: where the text names a thing without numbers, they are the Differential Transformer's: start of the four
+    vectors (normal, deviation 0.1), width and epsilon (1e-5) of the norm, two neighbouring maps to a head.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        lambda_init: float = 0.8,
+        window: int | None = 7,
+        implementation: str = "fused",
+    ):
+        super().__init__(channels, heads, window=window, implementation=implementation)
+        self.lambda_init = lambda_init
+        self.width = channels // (2 * heads)  # d
+        self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = (
+            nn.Parameter(torch.empty(self.width)) for _ in range(4)
+        )
+        for vector in (self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2):
+            nn.init.normal_(vector, std=0.1)
+        self.norm = nn.RMSNorm(2 * self.width, eps=1e-5)
+
+    def attention_lambda(self) -> torch.Tensor:
+        """Eq. (5), in float32."""
+        q1, k1, q2, k2 = (v.float() for v in (self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2))
+        return torch.exp((q1 * k1).sum()) - torch.exp((q2 * k2).sum()) + self.lambda_init
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        heads = self.plain(query, key, value) if self.implementation == "plain" else self.fused(query, key, value)
+        weight = (1 - self.lambda_init) * self.norm.weight.float()
+        heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)  # Eq. (6)
+        return rearrange(heads, "b n h w -> b n (h w)").to(value.dtype)
+
+    def plain(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Eq. (3) and (4) as written. Returns (B, N, h, 2 d) in float32."""
+        q1, q2 = rearrange(query, "b n (h j d) -> j b h n d", j=2, d=self.width)
+        k1, k2 = rearrange(key, "b m (h j d) -> j b h m d", j=2, d=self.width)
+        v = rearrange(value, "b m (h w) -> b h m w", h=self.heads)
+        a1, a2 = softmax_map(q1, k1), softmax_map(q2, k2)  # (B, h, N, M)
+        output = (a1 - self.attention_lambda() * a2) @ v.float()
+        return rearrange(output, "b h n w -> b n h w")
+
+    def fused(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """The same by one call of a fused kernel. Returns (B, N, h, 2 d) in float32."""
+        q, k = (rearrange(t, "b n (j d) -> b n j d", d=self.width) for t in (query, key))
+        q, k = (F.pad(t, (0, self.width)).transpose(1, 2) for t in (q, k))  # (B, 2 h, N or M, 2 d)
+        v = rearrange(value, "b m (h w) -> b h m w", h=self.heads).repeat_interleave(2, dim=1)
+        output = F.scaled_dot_product_attention(q, k, v, scale=self.width**-0.5)
+        o1, o2 = rearrange(output, "b (h j) n w -> j b n h w", j=2).float()
+        return o1 - self.attention_lambda() * o2
