@@ -90,7 +90,37 @@ FAMILIES = {
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
 
-ENTRIES: tuple[Entry, ...] = ()
+ENTRIES: tuple[Entry, ...] = (
+    Entry(
+        family="dcau_net",
+        trainer="nnUNetTrainerDCAUNet",
+        network="nnunet_attn.architectures.dcau_net.DCAUNet",
+        cost=Cost(21_613_951, 4.6295),
+        ablations={
+            "standardAttention": Cost(21_610_495, 4.6295),
+            "lambda05": Cost(21_613_951, 4.6295),
+            "lambda08": Cost(21_613_951, 4.6295),
+            "concatFusion": Cost(20_827_865, 4.2823),
+            "noSpatialAttention": Cost(21_613_657, 4.6291),
+            "noChannelAttention": Cost(21_603_199, 4.6295),
+            "postNorm": Cost(21_622_527, 4.6295),
+        },
+        paper_cost="21.56 M, 4.67 G (counter not named; fvcore gives ours 4.66)",
+        options=(
+            "widths",
+            "depths",
+            "head_width",
+            "window",
+            "pixel_keys_last",
+            "attention",
+            "lambda_init",
+            "fusion",
+            "norm",
+            "implementation",
+        ),
+        gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",),
+    ),
+)
 
 # Trainers whose network is nnU-Net's own: name -> family. They are found and composed like the others.
 STOCK_TRAINERS = {"nnUNetTrainerStockAdamW": "stock"}
