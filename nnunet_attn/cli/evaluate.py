@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only-predicted", action="store_true", help="accept references without prediction")
     parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names classes, regions, ignore label")
     parser.add_argument("-l", "--labels", type=int, nargs="+", help="label values to score, without dataset.json")
-    parser.add_argument("-np", "--processes", type=int, default=default_processes(), metavar="N", help="%(default)s")
+    parser.add_argument(
+        "-np", "--processes", type=int, default=default_processes(), metavar="N", help="default: %(default)s"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

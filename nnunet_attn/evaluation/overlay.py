@@ -1,5 +1,6 @@
 """The qualitative figure: one row per case; columns image, reference, and each method's prediction over the image."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,11 @@ def _prepare(
     return Row(title, picture, maps, scores, spacing[0] / spacing[1])
 
 
+def _wrapped(name: str) -> str:
+    """A trainer's name in short lines, broken after an underscore or colon."""
+    return textwrap.fill(re.sub(r"(?<=[_:])(?=\w)", " ", name), 25).replace("_ ", "_").replace(": ", ":")
+
+
 def _draw(axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], colours: dict) -> None:
     picture = row.picture
     if drawn is not None:
@@ -176,7 +182,7 @@ def overlay(
             axes = figure.add_subplot(grid[i, j])
             _draw(axes, row, row.labels[j - 1] if j else None, labels, colours)
             if i == 0:
-                axes.set_title(textwrap.fill(name.replace("_", "_ "), 25).replace("_ ", "_"), fontsize=8)
+                axes.set_title(_wrapped(name), fontsize=8)
             if j == 0:
                 axes.set_ylabel(row.title, fontsize=8)
             if j > 1:

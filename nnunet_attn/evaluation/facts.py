@@ -1,0 +1,184 @@
+"""How a row was trained and what it costs: plans, schedule, recipe, hardware, time, memory, parameters, GMACs."""
+
+import contextlib
+import inspect
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nnunet_attn.evaluation.results import NOT_RECORDED, Fold, Model
+
+GIB = 2**30
+# What of the recipe is looked at, in the order shown: title, attribute of the trainer in debug.json.
+RECIPE = {
+    "optimiser": "optimizer",
+    "initial rate": "initial_lr",
+    "weight decay": "weight_decay",
+    "rate schedule": "lr_scheduler",
+    "deep supervision": "enable_deep_supervision",
+    "oversampling": "oversample_foreground_percent",
+}
+
+
+@dataclass
+class Facts:
+    """What is known of one row; None where nothing was recorded.
+
+    Attributes:
+        plans: Patch, batch, spacing and network of the plans.
+        schedule: (epochs, iterations per epoch) as planned, and validation's test-time mirroring axes.
+        recipe: By the titles of ``RECIPE``.
+        environment: GPU or CPU, torch, and for our trainers more versions; sets, since folds may differ.
+        epoch_seconds: Median over all logged epochs of all folds that count.
+        hours: Sum of all logged epochs of those folds.
+        peak_allocated, peak_reserved: GPU memory in GiB, the largest of all folds; our trainers only.
+        parameters, gmacs: Of the network at the plans' patch; ``cost_problem`` says why they are missing.
+        varying: Titles of what is not the same in all folds.
+    """
+
+    plans: dict[str, object]
+    schedule: tuple[int, int] | None = None
+    mirroring: str | None = None
+    recipe: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    pretrained: str = NOT_RECORDED
+    epoch_seconds: float | None = None
+    hours: float | None = None
+    peak_allocated: float | None = None
+    peak_reserved: float | None = None
+    parameters: int | None = None
+    gmacs: float | None = None
+    cost_problem: str | None = None
+    varying: list[str] = field(default_factory=list)
+
+
+def _plans(model: Model) -> dict[str, object]:
+    settings = model.settings
+    network = settings.get("architecture", {}).get("network_class_name", NOT_RECORDED)
+    return {
+        "patch": settings.get("patch_size"),
+        "batch": settings.get("batch_size"),
+        "spacing": settings.get("spacing"),
+        "preprocessed data": settings.get("data_identifier"),
+        "network in the plans": network.rpartition(".")[2],
+    }
+
+
+def _plain(text: str) -> str:
+    """The name in a Python repr: ``SGD (...`` -> SGD, ``<pkg.PolyLRScheduler object at ...>`` -> PolyLRScheduler."""
+    if found := re.match(r"<(?:[\w.]*\.)?(\w+) object", text):
+        return found[1]
+    return text.split("(")[0].strip() or text
+
+
+def _sessions(fold: Fold) -> list[dict]:
+    return fold.record.get("sessions", [])
+
+
+def _pretrained(fold: Fold) -> str:
+    content = fold.record.get("pretrained", fold.settings.get("pretrained", NOT_RECORDED))
+    return content["file"] if isinstance(content, dict) else str(content)
+
+
+def read_facts(model: Model) -> Facts:
+    """Collect what the complete folds of a model have recorded."""
+    folds = model.complete
+    varying = []
+
+    def common(title: str, read: Callable[[Fold], str | None]) -> str | None:
+        values = list(dict.fromkeys(v for v in map(read, folds) if v is not None))
+        if len(values) > 1:
+            varying.append(title)
+        return " / ".join(values) if values else None
+
+    epochs = common("epochs", lambda f: f.settings.get("num_epochs"))
+    iterations = common("iterations", lambda f: f.settings.get("num_iterations_per_epoch"))
+    known = epochs and iterations and epochs.isdigit() and iterations.isdigit()
+    recipe = {
+        title: common(title, lambda f, key=key: _plain(f.settings[key]) if key in f.settings else None)
+        for title, key in RECIPE.items()
+    }
+    environment = {
+        "GPU": common("GPU", lambda f: f.settings.get("gpu_name") or ("none (CPU)" if _on_cpu(f) else None)),
+        "torch": common("torch", lambda f: f.settings.get("torch_version")),
+        "nnunetv2": common("nnunetv2", lambda f: _packages(f).get("nnunetv2")),
+        "nnunet-attn": common("nnunet-attn", lambda f: _packages(f).get("nnunet-attn")),
+        "git revision": common("git revision", lambda f: _last_environment(f).get("git_revision")),
+        "compiled": common("compiled", lambda f: _text(f.record.get("compiled"))),
+        "processes": common("processes", lambda f: _text(f.record.get("processes"))),
+    }
+    seconds = [s for fold in folds for s in fold.epoch_seconds.values()]
+    peaks = {
+        key: [s[key] for fold in folds for s in _sessions(fold) if s.get(key)]
+        for key in ("peak_memory_allocated", "peak_memory_reserved")
+    }
+    return Facts(
+        plans=_plans(model),
+        schedule=(int(epochs), int(iterations)) if known else None,
+        mirroring=common("mirroring", lambda f: f.settings.get("inference_allowed_mirroring_axes")),
+        recipe={title: value or NOT_RECORDED for title, value in recipe.items()},
+        environment={title: value or NOT_RECORDED for title, value in environment.items()},
+        pretrained=common("encoder weights", _pretrained) or NOT_RECORDED,
+        epoch_seconds=statistics.median(seconds) if seconds else None,
+        hours=sum(seconds) / 3600 if seconds else None,
+        peak_allocated=max(peaks["peak_memory_allocated"]) / GIB if peaks["peak_memory_allocated"] else None,
+        peak_reserved=max(peaks["peak_memory_reserved"]) / GIB if peaks["peak_memory_reserved"] else None,
+        varying=varying,
+    )
+
+
+def _on_cpu(fold: Fold) -> bool:
+    return fold.settings.get("device") == "cpu"
+
+
+def _last_environment(fold: Fold) -> dict:
+    sessions = _sessions(fold)
+    return sessions[-1].get("environment", {}) if sessions else {}
+
+
+def _packages(fold: Fold) -> dict:
+    return _last_environment(fold).get("packages", {})
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def measure_network(model: Model, facts: Facts) -> None:
+    """Build the row's network on the device "meta", as nnU-Net builds it for prediction, and count.
+
+    Whatever goes wrong (a trainer that is not installed here, a network that needs a GPU) goes into
+    ``facts.cost_problem``: a comparison does not fail for it.
+    """
+    import torch
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_attn.evaluation.complexity import gmacs
+
+    plans = PlansManager(model.plans)
+    configuration = plans.get_configuration(model.configuration)
+    channels = determine_num_input_channels(plans, configuration, model.dataset)
+    heads = plans.get_label_manager(model.dataset).num_segmentation_heads
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            build = recursive_find_trainer_class_by_name(model.trainer).build_network_architecture
+            with torch.device("meta"):
+                if "plans_manager" in inspect.signature(build).parameters:
+                    network = build(plans, configuration, channels, heads, enable_deep_supervision=False)
+                else:
+                    network = build(
+                        configuration.network_arch_class_name,
+                        configuration.network_arch_init_kwargs,
+                        configuration.network_arch_init_kwargs_req_import,
+                        channels,
+                        heads,
+                        enable_deep_supervision=False,
+                    )
+        facts.parameters = sum(p.numel() for p in network.parameters())
+        facts.gmacs = gmacs(network, configuration.patch_size, channels)
+    except Exception as error:  # other people's trainers may raise anything
+        facts.cost_problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,177 @@
+"""Figures of a comparison: scores of all cases, paired differences, Dice against cost. SVG and PNG of each."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from nnunet_attn.evaluation.facts import Facts
+from nnunet_attn.evaluation.overlay import COLOURS
+from nnunet_attn.evaluation.paired import MEAN
+
+GREY = "#555555"
+STYLE = {
+    "svg.hashsalt": "nnunet_attn", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.edgecolor": GREY, "axes.titlesize": 9,
+}  # fmt: skip
+SCHEDULE = re.compile(r"_\d+epochs?(_\d+iterations)?$")
+COSTS = (
+    ("epoch_seconds", "seconds per epoch (median)", 1),
+    ("gmacs", "GMACs per patch", 1),
+    ("parameters", "million parameters", 1e-6),
+)
+
+
+def short_names(rows: Sequence[str]) -> dict[str, str]:
+    """Names for figures: without the prefix of all trainers, and without a schedule that all rows share."""
+    trainers = [row.partition(":") for row in rows]
+    schedules = {found[0] if (found := SCHEDULE.search(trainer)) else "" for trainer, _, _ in trainers}
+    names = []
+    for trainer, _, plans in trainers:
+        name = trainer.removeprefix("nnUNetTrainer")
+        name = SCHEDULE.sub("", name) if len(schedules) == 1 else name
+        name = f"stock{name}" if not name or SCHEDULE.fullmatch(name) else name
+        names.append(name + (f" ({plans.removeprefix('nnUNet').removesuffix('Plans')})" if plans else ""))
+    unique = names if len(set(names)) == len(names) else rows
+    return dict(zip(rows, unique, strict=True))
+
+
+def _colours(rows: Sequence[str]) -> dict[str, str]:
+    return {row: GREY if i == 0 else COLOURS[(i - 1) % len(COLOURS)] for i, row in enumerate(rows)}
+
+
+def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
+    figure.savefig(paths[0], metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(paths[1], dpi=150, bbox_inches="tight")
+    return paths
+
+
+def _jitter(count: int, width: float) -> np.ndarray:
+    """Fixed offsets that spread points; the same in every run."""
+    return (np.arange(count) * 0.618034 % 1 - 0.5) * width
+
+
+def box_plot(table: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str], folder: Path) -> list[Path]:
+    """Dice of every case, by class and row, as dots with box (quartiles, whiskers to 1.5 IQR)."""
+    dice, colours, names = table[table.metric == "Dice"], _colours(rows), short_names(rows)
+    figure = Figure(figsize=(max(5.0, 0.5 + (0.3 + 0.35 * len(rows)) * len(classes)), 3.6))
+    axes = figure.subplots()
+    for j, row in enumerate(rows):
+        for i, name in enumerate(classes):
+            values = dice[(dice.row == row) & (dice["class"] == name)].value.dropna().to_numpy()
+            position = i + (j - (len(rows) - 1) / 2) * 0.8 / len(rows)
+            if len(values):
+                axes.boxplot(
+                    values, positions=[position], widths=0.55 / len(rows), showfliers=False, manage_ticks=False,
+                    boxprops=dict(color=colours[row]), whiskerprops=dict(color=colours[row]),
+                    capprops=dict(color=colours[row]), medianprops=dict(color="black"),
+                )  # fmt: skip
+                offsets = position + _jitter(len(values), 0.4 / len(rows))
+                axes.scatter(offsets, values, s=5, color=colours[row], alpha=0.5, linewidths=0)
+        axes.plot([], [], "s", color=colours[row], label=names[row])
+    axes.set_xticks(range(len(classes)), [textwrap.fill(title, 12) for title in classes.values()])
+    axes.set(ylabel="Dice", xlim=(-0.6, len(classes) - 0.4))
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=min(3, len(rows)))
+    return _save(figure, folder, "dice_by_case")
+
+
+def difference_plot(
+    table: pd.DataFrame, differences: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str], folder: Path
+) -> list[Path]:
+    """Difference in Dice to the baseline: each patient as a dot, the mean over cases with its 95 % interval."""
+    colours, names = _colours(rows), short_names(rows)
+    dice = table[table.metric == "Dice"].groupby(["row", "class", "patient"]).value.mean()
+    figure = Figure(figsize=(6.4, 0.9 + (0.35 + 0.3 * (len(rows) - 1)) * len(classes)))
+    axes = figure.subplots()
+    for j, row in enumerate(rows[1:]):
+        for i, name in enumerate(classes):
+            found = differences[
+                (differences.row == row) & (differences["class"] == name) & (differences.metric == "Dice")
+            ]
+            if found.empty:
+                continue
+            values = (dice[row, name] - dice[rows[0], name]).dropna().to_numpy()
+            y = i + (j - (len(rows) - 2) / 2) * 0.7 / max(1, len(rows) - 1)
+            height = 0.25 / max(1, len(rows) - 1)
+            axes.scatter(values, y + _jitter(len(values), height), s=7, color=colours[row], alpha=0.45, linewidths=0)
+            d = found.iloc[0]
+            error = [[max(0, d["mean"] - d.low)], [max(0, d.high - d["mean"])]] if pd.notna(d.low) else None
+            axes.errorbar(d["mean"], y, xerr=error, fmt="D", color="black", markersize=3.5, capsize=2.5, linewidth=1)
+        axes.plot([], [], "o", color=colours[row], label=f"{names[row]} minus {names[rows[0]]}")
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.set_yticks(range(len(classes)), [textwrap.fill(title, 14) for title in classes.values()])
+    axes.set(xlabel="difference in Dice (right: better than the baseline)", ylim=(len(classes) - 0.4, -0.6))
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    below = -0.55 / figure.get_size_inches()[1]
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, below), ncols=1)
+    return _save(figure, folder, "dice_difference")
+
+
+def cost_plot(summary: pd.DataFrame, facts: Mapping[str, Facts], rows: Sequence[str], folder: Path) -> list[Path]:
+    """Mean Dice with its interval against epoch time, GMACs and parameters, where they are known; else nothing."""
+    known = [c for c in COSTS if sum(getattr(facts[row], c[0]) is not None for row in rows) >= 2]
+    if not known:
+        return []
+    colours, names = _colours(rows), short_names(rows)
+    dice = summary[(summary["class"] == MEAN) & (summary.metric == "Dice")].set_index("row")
+    figure = Figure(figsize=(3.1 * len(known), 2.9))
+    panels = np.atleast_1d(figure.subplots(1, len(known), sharey=True))
+    for axes, (key, label, factor) in zip(panels, known, strict=True):
+        for row in rows:
+            cost = getattr(facts[row], key)
+            if cost is None:
+                continue
+            d = dice.loc[row]
+            error = [[max(0, d["mean"] - d.low)], [max(0, d.high - d["mean"])]] if pd.notna(d.low) else None
+            axes.errorbar(
+                cost * factor, d["mean"], yerr=error, fmt="o", color=colours[row], capsize=2, label=names[row]
+            )
+        axes.set_xlabel(label)
+        axes.set_xlim(0, 1.12 * factor * max(getattr(facts[row], key) or 0 for row in rows))
+        axes.grid(color="#dddddd", linewidth=0.6)
+    panels[0].set_ylabel("mean Dice")
+    handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda pair: len(pair[1]))
+    figure.legend(
+        handles,
+        labels,
+        fontsize=8,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.02),
+        ncols=min(3, len(rows)),
+    )
+    figure.tight_layout()
+    return _save(figure, folder, "dice_against_cost")
+
+
+def draw_figures(
+    table: pd.DataFrame,
+    summary: pd.DataFrame,
+    differences: pd.DataFrame,
+    facts: Mapping[str, Facts],
+    rows: Sequence[str],
+    classes: Mapping[str, str],
+    folder: Path,
+) -> list[tuple[Path, str]]:
+    """Draw all figures into ``folder``; the SVG of each with what it shows in words.
+
+    ``classes`` are the quantities shown, with their titles.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        drawn = [
+            (box_plot(table, rows, classes, folder), "Dice of every case by class; black: median"),
+            (
+                difference_plot(table, differences, rows, classes, folder),
+                "Paired difference in Dice to the baseline; dots: patients; diamond: mean with 95 % interval",
+            ),
+            (cost_plot(summary, facts, rows, folder), "Mean Dice with 95 % interval against what it costs"),
+        ]
+    return [(paths[0], words) for paths, words in drawn if paths]

@@ -1,0 +1,150 @@
+"""Gather the rows of a comparison: their models, and the scores of the same cases from each."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.evaluate import find_jobs
+from nnunet_attn.evaluation.folders import find_references, find_splits, folds_in, nnunet_folder
+from nnunet_attn.evaluation.results import DEFAULT_PLANS, Model, read_model
+from nnunet_attn.evaluation.scoring import Job, Rules, score_cases
+
+RowScores = dict[tuple[str, str], dict[str, dict[str, float]]]  # (fold, case) -> class -> metric -> value
+FOLDS = 5  # of nnU-Net, where there is no splits_final.json
+
+
+@dataclass
+class Gathered:
+    """Scores of all rows.
+
+    Attributes:
+        evaluated: What was scored, in words.
+        scores: By row.
+        predictions: Files by row and case; ``references`` by case.
+        unit: Of distances; empty without surface metrics.
+        surface_problem: Why there are no surface metrics; None if there are.
+    """
+
+    evaluated: str
+    scores: dict[str, RowScores]
+    predictions: dict[str, dict[str, Path]]
+    references: dict[str, Path]
+    unit: str = ""
+    surface_problem: str | None = None
+
+
+def find_models(
+    dataset: str, configuration: str, trainers: Sequence[str], folds: Sequence[str] | None, *, test: bool
+) -> list[Model]:
+    """Read the results folders of ``TRAINER[:PLANS]`` rows.
+
+    Args:
+        folds: Folds to read; by default those of splits_final.json (five without), for a test set those that are there.
+
+    Raises:
+        UserError: fewer than two different rows, or a model is not there.
+    """
+    if len(trainers) < 2 or len(set(trainers)) != len(trainers):
+        raise UserError(f"--trainers needs two or more different rows, the baseline first; got {', '.join(trainers)}")
+    results = nnunet_folder("nnUNet_results", dataset)
+    if results is None:
+        raise UserError(f"there is no {dataset} in nnUNet_results ({os.environ.get('nnUNet_results', 'not set')})")
+    splits = find_splits(dataset)
+    models = []
+    for row in trainers:
+        trainer, _, plans = row.partition(":")
+        folder = results / f"{trainer}__{plans or DEFAULT_PLANS}__{configuration}"
+        default = folds_in(folder) if test else [str(i) for i in range(len(splits or range(FOLDS)))]
+        models.append(read_model(folder, list(folds or default), splits))
+    return models
+
+
+def validation_scores(model: Model, folds: Sequence[str]) -> RowScores:
+    """Dice, IoU and voxel counts of nnU-Net's own final validation."""
+    kept = ("Dice", "IoU", "n_pred", "n_ref")
+    return {
+        (fold, case): {name: {m: values[m] for m in kept} for name, values in classes.items()}
+        for fold in folds
+        for case, classes in model.folds[fold].cases.items()
+    }
+
+
+def _add_surface_metrics(scores: RowScores, jobs: Sequence[Job], model: Model, rules: Rules, processes: int) -> str:
+    """Score the validation's files too; returns the unit of distances.
+
+    Raises:
+        UserError: the files do not give the Dice that summary.json has: one of both was changed since.
+    """
+    unit = ""
+    for result in score_cases(jobs, rules, processes=processes):
+        entry, unit = scores[result.job.fold, result.job.case], result.unit
+        for name, values in result.values.items():
+            stored, now = entry[name]["Dice"], values["Dice"]
+            if math.isnan(stored) != math.isnan(now) or abs(stored - now) > 1e-5:
+                raise UserError(
+                    f"{model.name}, fold {result.job.fold}, {result.job.case}, class {name}: validation/summary.json "
+                    f"says Dice {stored:.5f}, the files give {now:.5f}; predictions or references were changed after "
+                    "the validation. Validate again with nnUNetv2_train ... --val"
+                )
+            entry[name] |= {metric: values[metric] for metric in ("HD95", "HD95_voxel", "NSD")}
+    return unit
+
+
+def from_validation(
+    models: Sequence[Model],
+    folds: Sequence[str],
+    references: Path | None,
+    rules: Rules,
+    *,
+    surface: bool,
+    processes: int,
+) -> Gathered:
+    """The final validation of the given folds; Dice and IoU as nnU-Net stored them, HD95 and NSD from the files."""
+    ending = models[0].dataset["file_ending"]
+    result = Gathered(
+        evaluated=f"validation of fold{'s' * (len(folds) > 1)} {' '.join(folds)}",
+        scores={model.name: validation_scores(model, folds) for model in models},
+        predictions={},
+        references={},
+    )
+    cases = list(result.scores[models[0].name])
+    for model in models:
+        result.predictions[model.name] = {case: model.validation(fold) / f"{case}{ending}" for fold, case in cases}
+    try:
+        folder = references or find_references(models[0].folder.parent.name)
+    except UserError as error:
+        result.surface_problem = str(error)
+        return result
+    result.references = {case: folder / f"{case}{ending}" for _, case in cases}
+    everything = [*result.references.values(), *(p for files in result.predictions.values() for p in files.values())]
+    gone = [path for path in everything if not path.is_file()]
+    if not surface:
+        result.surface_problem = "left out as asked"
+    elif gone:
+        result.surface_problem = f"{len(gone)} files are missing, {gone[0]} first"
+    else:
+        for model in models:
+            files = result.predictions[model.name]
+            jobs = [Job(case, fold, files[case], result.references[case]) for fold, case in cases]
+            result.unit = _add_surface_metrics(result.scores[model.name], jobs, model, rules, processes)
+    return result
+
+
+def from_test_set(
+    models: Sequence[Model], test: Sequence[Path], references: Path, rules: Rules, *, processes: int
+) -> Gathered:
+    """One folder of predictions of the test set per row, all metrics from the files."""
+    if len(test) != len(models):
+        raise UserError(f"--test needs one folder of predictions for each of the {len(models)} rows, got {len(test)}")
+    result = Gathered("test set", {}, {}, {})
+    for model, folder in zip(models, test, strict=True):
+        jobs = find_jobs(folder, references, model.dataset["file_ending"])
+        scores = score_cases(jobs, rules, processes=processes)
+        result.scores[model.name] = {("test", s.job.case): s.values for s in scores}
+        result.predictions[model.name] = {job.case: job.prediction for job in jobs}
+        result.references = {job.case: job.reference for job in jobs}
+        result.unit = scores[0].unit
+    return result

@@ -1,0 +1,62 @@
+"""Numbers that the papers print, to be shown beside ours, never compared with them."""
+
+from dataclasses import dataclass
+
+from nnunet_attn.catalog import parse_trainer_name
+
+PROTOCOL = (
+    "Another protocol: the paper's own train/test split and images resized to its input size; Dice and HD95 by the "
+    "TransUNet family's code, which ignores voxel spacing (its mm are voxels), gives an absent class that is predicted "
+    "Dice 1 and HD95 0, and a missed one 0 and 0; no spread over seeds. Not comparable with the columns beside it."
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Mean Dice (in %) and HD95 that a paper prints for one of our trainers; None where it prints none."""
+
+    trainer: str
+    dataset: str
+    dice: float
+    hd95: float | None
+    source: str
+
+
+NUMBERS = (
+    Published("nnUNetTrainerDCAUNet", "Synapse", 81.25, 17.63, "arXiv:2603.09530, Table III, no pretraining"),
+    Published("nnUNetTrainerDCAUNet", "ACDC", 92.11, None, "arXiv:2603.09530, Table II, pretrained encoder"),
+    Published("nnUNetTrainerDCAUNet_standardAttention", "Synapse", 80.79, 19.35, "arXiv:2603.09530, Table IV"),
+    Published("nnUNetTrainerDCAUNet_lambda05", "Synapse", 81.18, 19.10, "arXiv:2603.09530, Table IV"),
+    Published("nnUNetTrainerDCAUNet_lambda08", "Synapse", 81.03, 17.94, "arXiv:2603.09530, Table IV"),
+    Published("nnUNetTrainerDCAUNet_concatFusion", "Synapse", 79.76, 20.50, "arXiv:2603.09530, Table V"),
+    Published("nnUNetTrainerDCAUNet_noSpatialAttention", "Synapse", 79.63, 23.19, "arXiv:2603.09530, Table V"),
+    Published("nnUNetTrainerDCAUNet_noChannelAttention", "Synapse", 80.83, 21.56, "arXiv:2603.09530, Table V"),
+    Published("nnUNetTrainerXAttnResUNet", "Synapse", 76.40, 26.71, "arXiv:2604.03297, Table 1"),
+    Published("nnUNetTrainerXAttnResUNet_skipOnly", "Synapse", 76.25, 26.93, "arXiv:2604.03297, Table 3"),
+    Published("nnUNetTrainerXAttnResUNet_noSkip", "Synapse", 72.70, 31.44, "arXiv:2604.03297, Table 3"),
+    Published("nnUNetTrainerXAttnResUNet_replace", "Synapse", 76.31, 26.95, "arXiv:2604.03297, Table 3"),
+    Published("nnUNetTrainerXAttnResUNet", "ColonDB", 86.22, None, "arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerXAttnResUNet", "ClinicDB", 92.35, None, "arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerXAttnResUNet", "ISIC2017", 82.25, None, "arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerXAttnResEMCAD", "Synapse", 83.75, 15.58, "arXiv:2604.03297, Table 1, pretrained encoder"),
+    Published("nnUNetTrainerXAttnResEMCAD", "ColonDB", 92.40, None, "arXiv:2604.03297, Table 2, pretrained encoder"),
+    Published("nnUNetTrainerXAttnResEMCAD", "ClinicDB", 95.32, None, "arXiv:2604.03297, Table 2, pretrained encoder"),
+    Published("nnUNetTrainerXAttnResEMCAD", "ISIC2017", 86.13, None, "arXiv:2604.03297, Table 2, pretrained encoder"),
+    Published("nnUNetTrainerEMCAD", "Synapse", 83.63, 15.68, "as printed in arXiv:2604.03297, Table 1"),
+    Published("nnUNetTrainerEMCAD", "ColonDB", 92.31, None, "as printed in arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerEMCAD", "ClinicDB", 95.21, None, "as printed in arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerEMCAD", "ISIC2017", 85.95, None, "as printed in arXiv:2604.03297, Table 2"),
+    Published("nnUNetTrainerFIAS", "Synapse", 87.81, 8.75, "arXiv:2411.10881, Table 1 (its text says 89.06 and 7.75)"),
+    Published("nnUNetTrainerFIAS", "ACDC", 93.27, None, "arXiv:2411.10881, Table 2"),
+    Published("nnUNetTrainerFIAS_noDMK", "Synapse", 86.53, 11.47, "arXiv:2411.10881, Table 3"),
+    Published("nnUNetTrainerFIAS_sumFusion", "Synapse", 84.89, 14.22, "arXiv:2411.10881, Table 3"),
+    Published("nnUNetTrainerFIAS_noMixAtt", "Synapse", 82.68, 19.73, "arXiv:2411.10881, Table 3"),
+)
+
+
+def find_published(trainer: str, dataset: str) -> Published | None:
+    """The paper's numbers for a trainer (recipe and schedule suffixes removed) on a dataset that carries its name."""
+    parsed = parse_trainer_name(trainer)
+    stem = parsed.base if parsed else trainer
+    name = dataset.lower().replace("_", "").replace("-", "")
+    return next((n for n in NUMBERS if n.trainer == stem and n.dataset.lower() in name), None)

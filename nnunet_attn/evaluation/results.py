@@ -1,0 +1,191 @@
+"""A trained model's results folder, read: scores per case, what was logged, how it was trained."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.classes import Classes
+
+RUN_RECORD = "nnunet_attn_run.json"  # written by our trainers; stock trainers have none
+DEFAULT_PLANS = "nnUNetPlans"
+NOT_RECORDED = "not recorded"
+# What makes the data of a dataset.json; descriptions and licences may change freely.
+DATA_KEYS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending")
+
+
+def digest(content: object) -> str:
+    """SHA-256 of JSON content, whatever its formatting."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict | list:
+    """Content of a JSON file.
+
+    Raises:
+        UserError: the file is no JSON, for example because it is cut.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One trained fold.
+
+    Attributes:
+        problem: Why the fold is incomplete; None for a fold that counts.
+        cases: Case -> class -> Dice, IoU, n_pred, n_ref, as nnU-Net's final validation scored them.
+        training_cases: Number of training cases, from the log.
+        epoch_seconds: Duration of each logged epoch.
+        settings: nnU-Net's debug.json: attributes of the trainer as text.
+        record: Our run record; empty for stock trainers.
+    """
+
+    name: str
+    problem: str | None
+    cases: dict[str, dict[str, dict[str, float]]]
+    training_cases: int | None
+    epoch_seconds: dict[int, float]
+    settings: dict[str, str]
+    record: dict
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of a comparison: a trainer with plans and configuration, and its folds."""
+
+    folder: Path
+    trainer: str
+    plans_name: str
+    configuration: str
+    dataset: dict
+    fingerprint: dict | None
+    plans: dict
+    folds: dict[str, Fold]
+
+    @property
+    def name(self) -> str:
+        return self.trainer if self.plans_name == DEFAULT_PLANS else f"{self.trainer}:{self.plans_name}"
+
+    @property
+    def complete(self) -> list[Fold]:
+        return [fold for fold in self.folds.values() if fold.problem is None]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The configuration in the plans, inheritance resolved."""
+        resolved: dict[str, object] = {}
+        name = self.configuration
+        while name is not None:
+            level = self.plans["configurations"][name]
+            resolved = level | resolved
+            name = level.get("inherits_from")
+        return resolved
+
+    def validation(self, fold: str) -> Path:
+        return self.folder / f"fold_{fold}" / "validation"
+
+
+def _scores(path: Path, classes: Classes, ending: str) -> dict[str, dict[str, dict[str, float]]]:
+    """nnU-Net's summary.json by case and class name."""
+    names = {values: name for name, values in classes.values.items()}
+    cases = {}
+    for case in read_json(path)["metric_per_case"]:
+        file = PureWindowsPath(case["prediction_file"]).name  # also splits at "/"
+        cases[file.removesuffix(ending)] = {
+            names[key]: {name: float(value) for name, value in metrics.items()}
+            for text, metrics in case["metrics"].items()
+            if (key := tuple(map(int, re.findall(r"\d+", text)))) in names
+        }
+    incomplete = [case for case, scores in cases.items() if set(scores) != set(classes.values)]
+    if incomplete:
+        raise UserError(
+            f"{path}: classes of {incomplete[0]} are not those of dataset.json ({', '.join(classes.values)})"
+        )
+    return cases
+
+
+def _log(folder: Path) -> tuple[dict[int, float], int | None]:
+    """Seconds by epoch (of a repeated epoch the last) and number of training cases, from all logs of a fold."""
+
+    def started(path: Path) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", path.stem)]
+
+    seconds: dict[int, float] = {}
+    training_cases, epoch = None, None
+    for path in sorted(folder.glob("training_log_*.txt"), key=started):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if found := re.search(r": Epoch (\d+)\s*$", line):
+                epoch = int(found[1])
+            elif (found := re.search(r"Epoch time: ([\d.]+) s", line)) and epoch is not None:
+                seconds[epoch] = float(found[1])
+            elif found := re.search(r"This .*split has (\d+) training", line):
+                training_cases = int(found[1])
+    return seconds, training_cases
+
+
+def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: list[str] | None) -> Fold:
+    folder = model / f"fold_{name}"
+    if not folder.is_dir():
+        return Fold(name, "not trained", {}, None, {}, {}, {})
+    settings, record = (
+        read_json(folder / file) if (folder / file).is_file() else {} for file in ("debug.json", RUN_RECORD)
+    )
+    seconds, training_cases = _log(folder)
+    planned, done = int(settings.get("num_epochs", 0)), max(seconds, default=-1) + 1
+    summary = folder / "validation" / "summary.json"
+    cases: dict = {}
+    if not (folder / "checkpoint_final.pth").is_file() and not 0 < planned <= done:
+        problem = f"training not finished ({done} of {planned or '?'} epochs logged)"
+    elif not summary.is_file():
+        problem = "not validated (validation/summary.json is missing)"
+    else:
+        cases = _scores(summary, classes, ending)
+        missing = sorted(set(expected or ()) - set(cases))
+        problem = f"validation lacks {len(missing)} of {len(expected)} cases, {missing[0]} first" if missing else None
+    return Fold(name, problem, cases, training_cases, seconds, settings, record)
+
+
+def read_model(folder: Path, folds: list[str], splits: list[dict] | None) -> Model:
+    """Read ``RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION``.
+
+    Args:
+        folder: The model's folder.
+        folds: Folds that are asked for; those that are not there or not done come back with a ``problem``.
+        splits: Content of splits_final.json, to tell what each validation must hold.
+
+    Raises:
+        UserError: the folder or one of nnU-Net's files in it is missing or not readable.
+    """
+    parts = folder.name.split("__")
+    if len(parts) != 3:
+        raise UserError(f"{folder} is no model's folder TRAINER__PLANS__CONFIGURATION")
+    for file in ("dataset.json", "plans.json"):
+        if not (folder / file).is_file():
+            there = sorted(p.name for p in folder.parent.glob("*__*__*")) if folder.parent.is_dir() else []
+            raise UserError(
+                f"{folder / file} is missing: not trained? {folder.parent} holds {', '.join(there) or 'none'}"
+            )
+    dataset, plans = read_json(folder / "dataset.json"), read_json(folder / "plans.json")
+    classes = Classes.from_file(folder / "dataset.json")
+    fingerprint = folder / "dataset_fingerprint.json"
+    read = {}
+    for name in folds:
+        known = splits is not None and name.isdigit() and int(name) < len(splits)
+        expected = splits[int(name)]["val"] if known else None
+        read[name] = _read_fold(folder, name, classes, dataset["file_ending"], expected)
+    return Model(
+        folder=folder,
+        trainer=parts[0],
+        plans_name=parts[1],
+        configuration=parts[2],
+        dataset=dataset,
+        fingerprint=read_json(fingerprint) if fingerprint.is_file() else None,
+        plans=plans,
+        folds=read,
+    )
