@@ -69,16 +69,18 @@ p.emphasis { font-size: 1.05rem; background: #eef3f8; border-left: 4px solid #3b
 ul { padding-left: 1.2rem; }
 li { margin: .25rem 0; }
 figure, .scroll { margin: .8rem 0 1.2rem; overflow-x: auto; }
-figcaption, caption { color: #55555c; font-size: .85rem; text-align: left; padding: .3rem 0; caption-side: top; }
+figcaption, p.caption { color: #55555c; font-size: .85rem; margin: 1rem 0 .2rem; }
+p.caption + .scroll { margin-top: 0; }
 figure img { max-width: 100%; height: auto; }
 figure.wide img { max-width: max(100%, 44rem); }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .65rem; text-align: right; border-bottom: 1px solid #e4e4e8; white-space: nowrap; }
 th { border-bottom: 2px solid #b8b8c0; vertical-align: bottom; font-weight: 600; }
 .text { text-align: left; }
 td:first-child, th:first-child { position: sticky; left: 0; background: #fff; text-align: left; padding-left: 0;
-       white-space: normal; min-width: 5.5rem; max-width: 18rem; }
-th, td.text:not(:first-child) { white-space: normal; }
+       white-space: normal; min-width: 6.5rem; max-width: 14rem; overflow-wrap: break-word; }
+th { white-space: normal; }
+td.text:not(:first-child) { white-space: normal; min-width: 6rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; color: #2a5a8c; }
 @media (max-width: 40rem) { body { padding: .5rem .8rem 3rem; } td:first-child, th:first-child { max-width: 8rem; } }
@@ -86,14 +88,13 @@ summary { cursor: pointer; color: #2a5a8c; }
 """
 
 
-def _cell(text: str, tag: str, is_text: bool) -> str:
-    return f"<{tag}{' class=text' if is_text else ''}>{_breakable(text)}</{tag}>"
-
-
 def _breakable(text: str) -> str:
     """Escaped, with places where a long name like a trainer's may go on in the next line."""
-    parts = re.split(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[_:/])(?=\w)", text) if re.search(r"\S{16}", text) else [text]
-    return "<wbr>".join(map(html.escape, parts))
+    return "<wbr>".join(html.escape(part) for part in re.split(r"(?<=\w[_:/])(?=\w)", text))
+
+
+def _cell(text: str, tag: str, is_text: bool) -> str:
+    return f"<{tag}{' class=text' if is_text else ''}>{_breakable(text)}</{tag}>"
 
 
 def _html(block: Block, folder: Path) -> str:
@@ -109,9 +110,9 @@ def _html(block: Block, folder: Path) -> str:
             body = "".join(
                 "<tr>" + "".join(_cell(text, "td", i < left) for i, text in enumerate(row)) + "</tr>" for row in rows
             )
-            title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+            title = f"<p class=caption>{html.escape(caption)}</p>\n" if caption else ""
             return (
-                f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{head}</tr></thead>'
+                f'{title}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
                 f"<tbody>{body}</tbody></table></div>"
             )
         case Picture(path, words, wide):

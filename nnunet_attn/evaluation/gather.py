@@ -13,6 +13,7 @@ from nnunet_attn.evaluation.results import DEFAULT_PLANS, Model, read_model
 from nnunet_attn.evaluation.scoring import Job, Rules, score_cases
 
 RowScores = dict[tuple[str, str], dict[str, dict[str, float]]]  # (fold, case) -> class -> metric -> value
+TEST_SET = "test set"
 FOLDS = 5  # of nnU-Net, where there is no splits_final.json
 
 
@@ -139,7 +140,7 @@ def from_test_set(
     """One folder of predictions of the test set per row, all metrics from the files."""
     if len(test) != len(models):
         raise UserError(f"--test needs one folder of predictions for each of the {len(models)} rows, got {len(test)}")
-    result = Gathered("test set", {}, {}, {})
+    result = Gathered(TEST_SET, {}, {}, {})
     for model, folder in zip(models, test, strict=True):
         jobs = find_jobs(folder, references, model.dataset["file_ending"])
         scores = score_cases(jobs, rules, processes=processes)
