@@ -94,16 +94,17 @@ def make_trainer(
     configuration: str,
     trainer_name: str,
     *,
+    fold: int = 0,
     plans: str = "nnUNetPlans",
     resume: bool = False,
     device: str = "cpu",
 ):
-    """A trainer for fold 0, made by nnU-Net's own look-up; not yet run."""
+    """A trainer for one fold, made by nnU-Net's own look-up; not yet run."""
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 
     trainer = get_trainer_from_args(
-        str(dataset_id), configuration, 0, trainer_name, plans, resume, device=torch.device(device)
+        str(dataset_id), configuration, fold, trainer_name, plans, resume, device=torch.device(device)
     )
     maybe_load_checkpoint(trainer, resume, False)
     return trainer

@@ -1,0 +1,426 @@
+"""Comparisons on synthetic results trees in nnU-Net's layout."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.compare import compare
+from nnunet_attn.evaluation.paired import MEAN, compare_with_baseline, long_table, patients_of, verdicts
+from nnunet_attn.evaluation.published import PROTOCOL, find_published
+
+DATASET = "Dataset900_Synthetic"
+LABELS = {"background": 0, "ring": 1, "core": 2}
+STOCK, OURS = "nnUNetTrainer", "nnUNetTrainerDCAUNet"
+
+
+class Tree:
+    """Writes nnU-Net's folders: two frames of each patient, patients divided over the folds."""
+
+    def __init__(self, root, *, patients=20, folds=5, labels=LABELS):
+        self.root, self.labels = root, labels
+        self.results, self.preprocessed = root / "results" / DATASET, root / "preprocessed" / DATASET
+        self.cases = [f"patient{i:03d}_frame{f:02d}" for i in range(patients) for f in (1, 9)]
+        self.folds = [[c for c in self.cases if int(c[7:10]) % folds == k] for k in range(folds)]
+        self.dataset = {
+            "labels": labels, "channel_names": {"0": "MR"}, "numTraining": len(self.cases), "file_ending": ".nii.gz",
+        }  # fmt: skip
+        self.preprocessed.mkdir(parents=True, exist_ok=True)
+        splits = [{"train": [c for c in self.cases if c not in val], "val": val} for val in self.folds]
+        (self.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+
+    def fold(self, row, fold):
+        trainer, _, plans = row.partition(":")
+        return self.results / f"{trainer}__{plans or 'nnUNetPlans'}__2d" / f"fold_{fold}"
+
+    def add(self, row, dice, *, batch=12, fingerprint=0, **settings):
+        """A trained row; ``dice`` is an array over cases and classes, NaN for a class absent from both masks."""
+        model = self.fold(row, 0).parent
+        model.mkdir(parents=True, exist_ok=True)
+        plans = {"configurations": {"2d": {"patch_size": [64, 64], "batch_size": batch, "spacing": [1.0, 1.0]}}}
+        for name, content in (
+            ("dataset.json", self.dataset), ("plans.json", plans), ("dataset_fingerprint.json", {"n": fingerprint}),
+        ):  # fmt: skip
+            (model / name).write_text(json.dumps(content))
+        debug = {"num_epochs": "1000", "num_iterations_per_epoch": "250", "optimizer": "SGD (\n", "initial_lr": "0.01"}
+        for k, cases in enumerate(self.folds):
+            folder = self.fold(row, k)
+            (folder / "validation").mkdir(parents=True, exist_ok=True)
+            (folder / "checkpoint_final.pth").touch()
+            (folder / "debug.json").write_text(json.dumps(debug | settings))
+            self.write_log(row, k, len(self.cases) - len(cases))
+            self.write_summary(folder, {case: dice[self.cases.index(case)] for case in cases})
+
+    def write_log(self, row, fold, training, seconds=(100.0, 20.0, 20.0)):
+        lines = [f"2026-01-02 03:04:05.6: This split has {training} training and 4 validation cases. "]
+        for epoch, s in enumerate(seconds):
+            lines += [f"2026-01-02 03:04:05.6: Epoch {epoch} ", f"2026-01-02 03:04:05.6: Epoch time: {s} s "]
+        (self.fold(row, fold) / "training_log_2026_1_2_03_04_05.txt").write_text("\n".join(lines))
+
+    def write_summary(self, folder, dice, n_ref=1000):
+        per_case = [
+            {
+                "prediction_file": f"{folder}/validation/{case}.nii.gz",
+                "metrics": {
+                    str(value): {
+                        "Dice": d, "IoU": d / (2 - d), "n_ref": 0 if math.isnan(d) else n_ref, "n_pred": 900,
+                    }
+                    for value, d in zip(list(self.labels.values())[1:], values, strict=True)
+                },
+            }
+            for case, values in dice.items()
+        ]  # fmt: skip
+        (folder / "validation" / "summary.json").write_text(json.dumps({"metric_per_case": per_case}))
+
+
+def draw(rng, tree, effect=0.0, spread=0.02):
+    """Dice of the cases: hard and easy patients, the same for every row, then noise of patient and of case."""
+    classes = len(tree.labels) - 1
+    hard = np.random.default_rng(7).beta(12, 2, len(tree.cases) // 2).repeat(2)
+    patient = rng.normal(effect, spread, len(hard) // 2).repeat(2)
+    return np.clip((hard + patient)[:, None] + rng.normal(0, spread / 2, (len(hard), classes)), 0.01, 0.99)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    return Tree(tmp_path)
+
+
+@pytest.fixture
+def two_rows(tree):
+    rng = np.random.default_rng(0)
+    tree.add(STOCK, draw(rng, tree))
+    tree.add(OURS, draw(rng, tree))
+    return tree
+
+
+def run(rows=(STOCK, OURS), **options):
+    return compare("900", "2d", rows, **{"measure": False, "surface": False, "resamples": 200} | options)
+
+
+# ---- what is claimed ----------------------------------------------------------------------------------------------
+
+
+def claims(tree, draws, effect, rows):
+    """Number of draws in which any row is called significantly different from the first."""
+    rng = np.random.default_rng(1)
+    for row in rows:
+        tree.add(row, draw(rng, tree))
+    count = 0
+    for _ in range(draws):
+        for i, row in enumerate(rows):
+            dice = dict(zip(tree.cases, draw(rng, tree, effect if i else 0.0), strict=True))
+            for k, cases in enumerate(tree.folds):
+                tree.write_summary(tree.fold(row, k), {case: dice[case] for case in cases})
+        count += any(verdict.significant for verdict in run(rows).verdicts)
+    return count
+
+
+THREE = (STOCK, OURS, f"{OURS}_noSpatialAttention")
+POLYP = {"background": 0, "polyp": 1}
+
+
+@pytest.mark.slow
+def test_nothing_is_found_where_nothing_is(tmp_path, tree):
+    found = claims(Tree(tmp_path, folds=2, labels=POLYP), 500, 0.0, THREE)
+    assert found <= 0.07 * 500
+    assert found > 0  # a test that never claims anything would pass the line above
+
+
+def test_nothing_is_found_where_nothing_is_in_the_numbers_alone(tmp_path):
+    """The same without the files: two rows against a baseline, 500 times."""
+    small, rng, found = Tree(tmp_path, folds=2, labels=POLYP), np.random.default_rng(3), 0
+    patients = {case: case[:10] for case in small.cases}
+    for _ in range(500):
+        scores = {
+            row: {("0", case): {"polyp": {"Dice": d}} for case, (d,) in zip(small.cases, draw(rng, small), strict=True)}
+            for row in THREE
+        }
+        table = long_table(scores, patients)
+        differences = compare_with_baseline(table[table["class"] == MEAN], resamples=200)
+        found += any(verdict.significant for verdict in verdicts(differences, STOCK))
+    assert 0 < found <= 0.07 * 500
+
+
+def test_planted_effect_is_found(tmp_path, tree):
+    assert claims(Tree(tmp_path, folds=2, labels=POLYP), 40, 0.03, (STOCK, OURS)) >= 0.9 * 40
+
+
+def test_verdicts_say_which_way_and_by_how_much(tree):
+    rng = np.random.default_rng(2)
+    stock = draw(rng, tree)
+    tree.add(STOCK, stock)
+    tree.add(OURS, np.clip(stock - 0.05 + rng.normal(0, 0.01, stock.shape), 0, 1))
+    tree.add(f"{OURS}_noSpatialAttention", stock)
+    worse, same = run((STOCK, OURS, f"{OURS}_noSpatialAttention")).verdicts
+    assert worse.significant
+    assert worse.text.startswith(f"{OURS} has a significantly lower mean Dice than {STOCK} (difference -0.0")
+    assert "n = 20 patients, p < 0.001" in worse.text
+    assert not same.significant
+    assert same.text.startswith("No significant difference in mean Dice between")
+    assert "p = 1.000" in same.text
+
+
+def test_too_few_patients_find_nothing_however_large_the_effect(tmp_path, tree):
+    small = Tree(tmp_path, patients=5, folds=5)
+    rng = np.random.default_rng(0)
+    small.add(STOCK, draw(rng, small) * 0.5)
+    small.add(OURS, draw(rng, small))
+    result = run()
+    assert not result.verdicts[0].significant
+    assert "With 5 patients the test could not have found one." in result.verdicts[0].text
+    assert any("Too few patients" in flag for flag in result.flags)
+
+
+# ---- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_summary_is_of_the_cases_and_pairs_are_of_patients(two_rows):
+    result = run()
+    values = result.table.query("row == @STOCK and `class` == 'core' and metric == 'Dice'").value
+    line = result.summary.query("row == @STOCK and `class` == 'core' and metric == 'Dice'").iloc[0]
+    assert (line.cases, line.patients) == (40, 20)
+    assert line["mean"] == pytest.approx(values.mean())
+    assert line["median"] == pytest.approx(values.median())
+    assert line.sd == pytest.approx(values.std())
+    assert line.low < line["mean"] < line.high
+    primary = result.differences.query("primary")
+    assert primary["class"].tolist() == ["mean"]
+    assert primary.patients.item() == primary.wins.item() + primary.ties.item() + primary.losses.item() == 20
+    exploratory = result.differences.query("not primary")
+    assert not exploratory.significant.any()
+    assert (exploratory.p_holm >= exploratory.p).all()
+
+
+def test_class_absent_from_one_row_only_is_left_out_of_the_pairs_and_counted(tree):
+    rng = np.random.default_rng(0)
+    a, b = draw(rng, tree), draw(rng, tree)
+    a[3, 1] = b[3, 1] = math.nan  # absent everywhere
+    a[5, 1], b[5, 1] = math.nan, 0.0  # invented by the second row
+    tree.add(STOCK, a)
+    tree.add(OURS, b)
+    path = tree.fold(OURS, tree_fold(tree, 5)) / "validation" / "summary.json"
+    content = json.loads(path.read_text())
+    for case in content["metric_per_case"]:
+        if tree.cases[5] in case["prediction_file"]:
+            case["metrics"]["2"]["n_ref"] = 0
+    path.write_text(json.dumps(content))
+    result = run()
+    core = result.differences.query("`class` == 'core' and metric == 'Dice'").iloc[0]
+    assert (core.cases, core.only_in_one) == (38, 1)
+    mean = result.table.query("row == @STOCK and `class` == 'mean' and metric == 'Dice'").set_index("case").value
+    assert mean[tree.cases[3]] == pytest.approx(a[3, 0])
+
+
+def tree_fold(tree, index):
+    return next(k for k, cases in enumerate(tree.folds) if tree.cases[index] in cases)
+
+
+def test_results_do_not_depend_on_the_order_of_folds_in_time(two_rows):
+    forth, back = run(folds=["0", "1", "2", "3", "4"]), run(folds=["4", "2", "0", "1", "3"])
+    assert forth.verdicts == back.verdicts
+    assert forth.hashes["dataset.json, data part"] == back.hashes["dataset.json, data part"]
+
+
+# ---- same data or none --------------------------------------------------------------------------------------------
+
+
+def change_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def other_labels(tree):
+    change_json(tree.fold(OURS, 0).parent / "dataset.json", lambda d: d.update(numTraining=7))
+
+
+def other_fingerprint(tree):
+    change_json(tree.fold(OURS, 0).parent / "dataset_fingerprint.json", lambda d: d.update(n=1))
+
+
+def other_cases(tree):
+    """Another split of the same cases, with the splits file of the second training gone."""
+    (tree.preprocessed / "splits_final.json").unlink()
+    summary = tree.fold(OURS, 0) / "validation" / "summary.json"
+    change_json(summary, lambda d: d["metric_per_case"].pop())
+
+
+def other_training_cases(tree):
+    tree.write_log(OURS, 1, training=30)
+
+
+def other_references(tree):
+    def change(content):
+        content["metric_per_case"][1]["metrics"]["2"]["n_ref"] = 999
+
+    change_json(tree.fold(OURS, 3) / "validation" / "summary.json", change)
+
+
+def other_splits_file(tree):
+    path = tree.preprocessed / "splits_final.json"
+    change_json(path, lambda d: d[2]["val"].remove("patient002_frame09"))
+
+
+def shared_cases(tree):
+    (tree.preprocessed / "splits_final.json").unlink()
+    for row in (STOCK, OURS):
+        source = tree.fold(row, 0) / "validation" / "summary.json"
+        (tree.fold(row, 1) / "validation" / "summary.json").write_text(source.read_text())
+
+
+def other_classes(tree):
+    def change(content):
+        for case in content["metric_per_case"]:
+            case["metrics"]["3"] = case["metrics"].pop("2")
+
+    change_json(tree.fold(OURS, 0) / "validation" / "summary.json", change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_labels, f"{STOCK} and {OURS} were trained on different data: dataset.json differs in numTraining"),
+        (other_fingerprint, "different data: their dataset_fingerprint.json differ"),
+        (other_cases, "different splits: fold 0 validates patient015_frame09 only in one"),
+        (other_training_cases, "different splits: fold 1 trains on 32 and 30 cases"),
+        (other_references, "different references: patient003_frame09, class core had 1000 and 999 voxels"),
+        (other_splits_file, "fold 2 validated patient002_frame09, which splits_final.json does not have"),
+        (shared_cases, "folds share validation cases: patient000_frame01, patient000_frame09"),
+        (other_classes, "summary.json: classes of patient000_frame01 are not those of dataset.json"),
+        (lambda tree: (tree.fold(OURS, 2) / "debug.json").write_text("{"), "debug.json cannot be read"),
+    ],
+)
+def test_unequal_data_is_refused(two_rows, change, message):
+    change(two_rows)
+    with pytest.raises(UserError, match=message):
+        run()
+
+
+def test_descriptions_may_differ_and_so_may_plans(two_rows):
+    change_json(two_rows.fold(OURS, 0).parent / "dataset.json", lambda d: d.update(description="another"))
+    two_rows.add(f"{STOCK}:nnUNetResEncUNetMPlans", draw(np.random.default_rng(3), two_rows), batch=8)
+    result = run((STOCK, f"{STOCK}:nnUNetResEncUNetMPlans", OURS))
+    assert any("Unequal plans" in flag and "batch 8 (baseline 12)" in flag for flag in result.flags)
+    assert not any("default plans" in flag for flag in result.flags)
+    assert any("default plans" in flag for flag in run().flags)
+    plans = result.hashes["plans"]
+    assert plans[STOCK] == plans[OURS] != plans[f"{STOCK}:nnUNetResEncUNetMPlans"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ((STOCK,), {}, "two or more different rows"),
+        ((STOCK, STOCK), {}, "two or more different rows"),
+        ((STOCK, "nnUNetTrainerNobody"), {}, f"not trained.*holds {OURS}__nnUNetPlans__2d, {STOCK}__"),
+        ((STOCK, OURS), {"folds": ["all"]}, "fold_all validates on its own training cases"),
+        ((STOCK, OURS), {"patients": r"case(\d+)"}, "gives no patient for patient000_frame01"),
+        ((STOCK, OURS), {"patients": "("}, "is no regular expression"),
+        ((STOCK, OURS), {"test": []}, "--test needs references"),
+    ],
+)
+def test_wrong_questions(two_rows, rows, options, message):
+    with pytest.raises(UserError, match=message):
+        run(rows, **options)
+
+
+def test_unknown_dataset(two_rows):
+    with pytest.raises(UserError, match=r"dataset 901: looked for Dataset901_\* in .* and found none"):
+        compare("901", "2d", (STOCK, OURS))
+    assert compare(DATASET, "2d", (STOCK, OURS), measure=False, surface=False, resamples=100).dataset == DATASET
+
+
+# ---- incomplete folds, flags --------------------------------------------------------------------------------------
+
+
+def test_incomplete_folds_are_left_out_and_said(two_rows):
+    (two_rows.fold(OURS, 4) / "validation" / "summary.json").unlink()
+    (two_rows.fold(OURS, 3) / "checkpoint_final.pth").unlink()
+    change_json(two_rows.fold(STOCK, 2) / "validation" / "summary.json", lambda d: d["metric_per_case"].pop())
+    result = run()
+    assert [fold.name for fold in result.models[0].complete] == ["0", "1", "3", "4"]
+    assert result.gathered.evaluated == "validation of folds 0 1"
+    flags = "\n".join(result.flags)
+    assert "2 of 5 folds are complete in every row" in flags
+    assert "fold 4: not validated" in flags
+    assert "fold 3: training not finished (3 of 1000 epochs logged)" in flags
+    assert "fold 2: validation lacks 1 of 8 cases, patient017_frame09 first" in flags
+    with pytest.raises(UserError, match=r"no fold is complete in every row.*fold 3 training not finished"):
+        run(folds=["3"])
+    only = run(folds=["0", "7"])
+    assert any(flag.startswith("Single fold") for flag in only.flags)
+    assert any("fold 7: not trained" in flag for flag in only.flags)
+
+
+def test_a_finished_training_counts_without_its_checkpoint(two_rows):
+    """Checkpoints are large and get deleted; the log shows that all epochs were done."""
+    (two_rows.fold(OURS, 3) / "checkpoint_final.pth").unlink()
+    change_json(two_rows.fold(OURS, 3) / "debug.json", lambda d: d.update(num_epochs="3"))
+    assert len(run().models[1].complete) == 5
+
+
+def test_schedule_recipe_and_budget_are_flagged(tree):
+    rng = np.random.default_rng(0)
+    tree.add(STOCK, draw(rng, tree))
+    tree.add(OURS, draw(rng, tree), num_epochs="50", optimizer="AdamW (\n", initial_lr="0.0003")
+    for k in range(5):
+        tree.write_log(OURS, k, 32, seconds=(200.0, 40.0, 40.0, 40.0))
+        record = {"pretrained": {"file": "encoder.pth"}, "sessions": [{"peak_memory_allocated": 3 * 2**30}]}
+        (tree.fold(OURS, k) / "nnunet_attn_run.json").write_text(json.dumps(record))
+    result = run()
+    flags = "\n".join(result.flags)
+    assert f"Short schedule ({OURS})" in flags
+    assert f"Unequal schedule: {OURS} 50 x 250 iterations, {STOCK} 1000 x 250." in flags
+    assert "differs from nnUNetTrainer in optimiser, initial rate" in flags
+    assert f"Not budget-matched: {OURS} has 2.0 times the epoch time of {STOCK}." in flags
+    assert f"{OURS} starts from pretrained encoder weights (encoder.pth)." in flags
+    facts = result.facts
+    assert facts[STOCK].epoch_seconds == 20.0  # the median, not the slow first epoch
+    assert facts[OURS].hours == pytest.approx(5 * 320 / 3600)
+    assert facts[OURS].peak_allocated == 3.0
+    assert facts[STOCK].peak_allocated is None
+    assert facts[STOCK].pretrained == "not recorded"
+
+
+def test_a_row_with_the_other_recipe_is_named_as_what_tells_them_apart(two_rows):
+    rng = np.random.default_rng(5)
+    adam = {"optimizer": "AdamW (\n"}
+    two_rows.add("nnUNetTrainerStockAdamW", draw(rng, two_rows), **adam)
+    two_rows.add(OURS, draw(rng, two_rows), **adam)
+    flags = "\n".join(run((STOCK, "nnUNetTrainerStockAdamW", OURS)).flags)
+    assert "Other recipe, same network: nnUNetTrainerStockAdamW differs" in flags
+    assert "Row nnUNetTrainerStockAdamW tells the two apart." in flags
+
+
+def test_folds_that_differ_among_themselves_are_flagged(two_rows):
+    change_json(two_rows.fold(OURS, 2) / "debug.json", lambda d: d.update(initial_lr="0.1"))
+    assert any(f"{OURS}: its folds differ in initial rate" in flag for flag in run().flags)
+
+
+# ---- patients, published numbers ----------------------------------------------------------------------------------
+
+
+def test_patients_of_cases(tmp_path):
+    cases = ["patient001_frame01", "patient001_frame12", "patient002_frame01"]
+    assert patients_of(cases, None)[0] == dict(zip(cases, ["patient001", "patient001", "patient002"], strict=True))
+    assert patients_of(["a_1", "b"], None) == ({"a_1": "a_1", "b": "b"}, "each case counted as a patient of its own")
+    assert patients_of(["s1-a", "s1-b"], r"(s\d)-")[0] == {"s1-a": "s1", "s1-b": "s1"}
+    path = tmp_path / "groups.json"
+    path.write_text(json.dumps({"x": "p", "y": "p"}))
+    assert patients_of(["x", "y"], str(path))[0] == {"x": "p", "y": "p"}
+    with pytest.raises(UserError, match="gives no patient for z"):
+        patients_of(["x", "z"], str(path))
+
+
+def test_published_numbers_belong_to_trainer_and_dataset():
+    assert find_published("nnUNetTrainerFIAS", "Dataset011_Synapse").dice == 87.81
+    assert find_published("nnUNetTrainerFIAS", "Dataset027_ACDC").hd95 is None
+    assert find_published("nnUNetTrainerFIAS", "Dataset300_Lung") is None
+    assert find_published("nnUNetTrainer", "Dataset011_Synapse") is None
+    assert "ignores voxel spacing" in PROTOCOL

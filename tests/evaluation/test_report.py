@@ -1,0 +1,214 @@
+"""The whole command on a small results tree with real files, and the two forms of its document."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from nnunet_attn.cli.main import main
+from nnunet_attn.evaluation.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+
+DATASET = "Dataset901_Blobs"
+ROWS = ("nnUNetTrainer_2epochs", "nnUNetTrainerStockAdamW_2epochs")
+PLANS = {
+    "dataset_name": DATASET, "plans_name": "nnUNetPlans", "image_reader_writer": "NaturalImage2DIO",
+    "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
+    "configurations": {"2d": {
+        "data_identifier": "nnUNetPlans_2d", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
+        "patch_size": [40, 56], "spacing": [1.0, 1.0], "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": 3, "features_per_stage": [8, 16, 32], "conv_op": "torch.nn.modules.conv.Conv2d",
+                "kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]], "n_conv_per_stage": [2] * 3,
+                "n_conv_per_stage_decoder": [2] * 2, "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d", "norm_op_kwargs": {"affine": True},
+                "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": None,
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }},
+}  # fmt: skip
+
+
+def square(x, y, size=12):
+    label = np.zeros((40, 56), dtype=np.uint8)
+    label[y : y + size, x : x + size] = 1
+    label[y + 3 : y + size - 3, x + 3 : x + size - 3] = 2
+    return label
+
+
+def write_picture(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def counts(prediction, reference, value):
+    p, r = prediction == value, reference == value
+    tp, fp, fn = int((p & r).sum()), int((p & ~r).sum()), int((~p & r).sum())
+    return {"Dice": 2 * tp / (2 * tp + fp + fn), "IoU": tp / (tp + fp + fn), "n_ref": tp + fn, "n_pred": tp + fp}
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """Two trained rows of two folds, twelve pictures, in nnU-Net's three folders; test predictions beside."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    rng = np.random.default_rng(0)
+    raw, preprocessed, results = (tmp_path / f"nnUNet_{n}" / DATASET for n in ("raw", "preprocessed", "results"))
+    dataset = {
+        "labels": {"background": 0, "ring": 1, "core": 2}, "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "numTraining": 12, "file_ending": ".png",
+    }  # fmt: skip
+    cases = [f"case{i:02d}" for i in range(12)]
+    references = {case: square(*rng.integers(2, 24, 2)) for case in cases}
+    for case, label in references.items():
+        noise = rng.integers(0, 60, (40, 56, 3))
+        write_picture(raw / "imagesTr" / f"{case}_0000.png", (noise + 60 * label[..., None]).astype(np.uint8))
+        write_picture(preprocessed / "gt_segmentations" / f"{case}.png", label)
+        write_picture(raw / "imagesTs" / f"{case}_0000.png", (noise + 60 * label[..., None]).astype(np.uint8))
+        write_picture(raw / "labelsTs" / f"{case}.png", label)
+    splits = [{"train": cases[6:], "val": cases[:6]}, {"train": cases[:6], "val": cases[6:]}]
+    (preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    for row in ROWS:
+        model = results / f"{row}__nnUNetPlans__2d"
+        for fold in (0, 1):
+            folder, per_case = model / f"fold_{fold}", []
+            for case in splits[fold]["val"]:
+                prediction = np.roll(references[case], rng.integers(-2, 3, 2), (0, 1))
+                path = folder / "validation" / f"{case}.png"
+                write_picture(path, prediction)
+                write_picture(tmp_path / "test" / row / path.name, prediction)
+                metrics = {str(value): counts(prediction, references[case], value) for value in (1, 2)}
+                per_case.append({"prediction_file": str(path), "metrics": metrics})
+            (folder / "validation" / "summary.json").write_text(json.dumps({"metric_per_case": per_case}))
+            (folder / "checkpoint_final.pth").touch()
+        (model / "plans.json").write_text(json.dumps(PLANS))
+        (model / "dataset.json").write_text(json.dumps(dataset))
+    (raw / "dataset.json").write_text(json.dumps(dataset))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Collects what a page would load, its identifiers of structure, and whether tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.loads, self.tags, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_compare_writes_a_report_in_all_forms(trained, capsys):
+    output = trained / "report"
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"mean Dice between {ROWS[1]} and {ROWS[0]}" in printed
+
+    page = Page((output / "report.html").read_text())
+    assert not page.open
+    assert page.loads
+    assert all(link.startswith("data:image/") for link in page.loads)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    style = re.search(r"<style>(.*?)</style>", (output / "report.html").read_text(), re.S)[1]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert page.tags.count("img") == 3 + len(ROWS)
+
+    text = (output / "report.md").read_text()
+    links = re.findall(r"\]\((\S+)\)", text)
+    assert len(links) == page.tags.count("img")
+    assert all((output / link).is_file() for link in links)
+    assert all((output / link).with_suffix(".png").is_file() for link in links)
+    for heading in ("What to doubt", "Results", "Paired differences to the baseline", "Cost", "Schedule and recipe",
+                    "Worst cases", "How the numbers are made", "Provenance"):  # fmt: skip
+        assert f"## {heading}" in text
+
+    content = json.loads((output / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert content["cases"] == content["patients"] == 12
+    assert content["unit"] == "px"
+    stock, adam = content["rows"]
+    assert stock["parameters"] == adam["parameters"] > 0
+    assert stock["gmacs"] == pytest.approx(adam["gmacs"])
+    assert stock["cost_problem"] is None
+    assert len(content["sha256"]["reference files"]) == 64
+    assert {line["metric"] for line in content["summary"]} == {"Dice", "IoU", "HD95", "HD95_voxel", "NSD"}
+
+    cases = pd.read_csv(output / "cases.csv")
+    assert set(cases.metric) >= {"Dice", "IoU", "HD95", "NSD", "n_ref"}
+    assert cases.groupby("row").case.nunique().tolist() == [12, 12]
+
+    assert main(arguments) == 1  # what is there is not replaced unasked
+    assert "exists already" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite", "--no-surface", "--published"]) == 0
+    assert "No HD95 and NSD: left out as asked." in capsys.readouterr().out
+    assert "The papers print none for these trainers" in (output / "report.md").read_text()
+    assert sorted(path.name for path in trained.glob(".report*")) == []
+
+
+def test_compare_on_a_test_set(trained, capsys):
+    tests = [str(trained / "test" / row) for row in ROWS]
+    output = trained / "report"
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1", "--test"]
+    assert main([*arguments, *tests]) == 0
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["evaluated"] == "test set"
+    assert content["cases"] == 12
+    (trained / "test" / ROWS[1] / "case03.png").unlink()
+    assert main([*arguments, *tests, "--overwrite"]) == 1
+    assert "1 of 12 cases have no prediction: case03" in capsys.readouterr().err
+    assert main([*arguments, tests[0], "--overwrite"]) == 1
+    assert "one folder of predictions for each of the 2 rows, got 1" in capsys.readouterr().err
+    assert json.loads((output / "comparison.json").read_text()) == content  # a failed run leaves the old report
+
+
+def test_predictions_changed_after_the_validation_are_noticed(trained, capsys):
+    path = trained / "nnUNet_results" / DATASET / f"{ROWS[1]}__nnUNetPlans__2d" / "fold_0" / "validation" / "case02.png"
+    write_picture(path, np.roll(np.array(Image.open(path)), 9, axis=1))
+    assert main(["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(trained / "report"), "-np", "1"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{ROWS[1]}, fold 0, case02, class ring: validation/summary.json says Dice" in error
+    assert not (trained / "report").exists()
+
+
+def test_missing_files_and_unknown_trainers_cost_only_what_they_must(trained, capsys):
+    """A model installed from a zip has no predictions; a trainer of somebody else may not be installed here."""
+    results = trained / "nnUNet_results" / DATASET
+    for path in (results / f"{ROWS[1]}__nnUNetPlans__2d").glob("fold_*/validation/*.png"):
+        path.unlink()
+    (results / f"{ROWS[1]}__nnUNetPlans__2d").rename(results / "nnUNetTrainerOfSomebody__nnUNetPlans__2d")
+    rows = (ROWS[0], "nnUNetTrainerOfSomebody")
+    assert main(["compare", "901", "-c", "2d", "-tr", *rows, "-o", str(trained / "report"), "-np", "1"]) == 0
+    assert "No HD95 and NSD: 12 files are missing" in capsys.readouterr().out
+    text = (trained / "report" / "report.md").read_text()
+    assert "parameters and GMACs not counted" in text
+    assert "No pictures:" in text
+
+
+def test_document_escapes_what_it_shows(tmp_path):
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "a.png")
+    nasty = 'a_b*c|d <script>"x"</script> & [l](http://x)'
+    blocks = [
+        Heading(nasty), Text(nasty, emphasis=True), Items([nasty]), Table([nasty, "n"], [[nasty, "1"]], caption=nasty),
+        Folded(nasty, [Text(nasty)]), Picture((tmp_path / "a.png").relative_to(tmp_path), nasty),
+    ]  # fmt: skip
+    page = Page(to_html(nasty, blocks, tmp_path))
+    assert not page.open
+    assert "script" not in page.tags
+    assert len(page.loads) == 1
+    text = to_markdown(nasty, blocks)
+    assert "<script>" not in re.sub(r"\\.", "", text)
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in table)
