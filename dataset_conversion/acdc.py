@@ -4,6 +4,10 @@ Every patient has two labelled frames, so the five folds never divide a patient;
 one frame of a patient into training and the other into validation. Which frames are ED and ES stands in the patient's
 Info.cfg. Patients under ``testing/`` become test cases.
 
+Repackaged layout: SSL4MIS's HDF5 volumes ``patientXXX_frameYY.h5``, or its slices ``patientXXX_frameYY_slice_Z.h5``,
+which are put back into volumes. Intensities are rescaled there and the spacing is lost: it is the user's
+``--spacing``, or 1 mm and stated as unknown. ED and ES cannot be checked in it.
+
 Two 70/10/20 splits of the 100 training patients circulate, and must not be mixed: ``A`` is the one of TransUNet's and
 MT-UNet's successors, ``B`` that of SSL4MIS.
 
@@ -14,12 +18,14 @@ Diagnosis: Is the Problem Solved?, IEEE TMI 37(11), 2018.
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import PurePosixPath
 
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.common import Case, Converter, Encoded, Found, SplitRule, split_by_lists
 from nnunet_attn.dataset_conversion.sources import Content, File
-from nnunet_attn.dataset_conversion.volumes import encode_nifti
+from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti
 from nnunet_attn.errors import UserError
 
 LABELS = ("RV", "MYO", "LV")
@@ -37,12 +43,16 @@ def _split(letter: str) -> SplitRule:
     return split_by_lists(lambda case: case.group, train=sorted(train), val=sorted(val), test=sorted(test))
 
 
-def discover(files: list[File]) -> Found:
-    """Two cases per patient folder."""
+def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
+    """Two cases per patient."""
     folders = defaultdict(dict)
     for file in files:
         if re.fullmatch(r"patient\d{3}", PurePosixPath(file.parent).name):
             folders[file.container, file.parent][file.basename] = file
+    if not folders:
+        return _repackaged([file for file in files if file.basename.endswith(".h5")], spacing)
+    if spacing:
+        raise UserError("SOURCE holds NIfTI volumes: their spacing is known, do not give one")
     places = defaultdict(list)
     for (_, folder), members in folders.items():
         places[PurePosixPath(folder).name].append(_place(members))
@@ -51,6 +61,29 @@ def discover(files: list[File]) -> Found:
             raise UserError(f"SOURCE holds {patient} more than once: {', '.join(found)}; keep one of them")
     cases = [case for (_, folder), members in sorted(folders.items()) for case in _patient(folder, members)]
     return Found("original: patient folders with NIfTI frames", cases)
+
+
+def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
+    volumes, slices = {}, defaultdict(dict)
+    for file in files:
+        match = re.fullmatch(r"(patient\d{3}_frame\d{2})(?:_slice_(\d+))?\.h5", file.basename)
+        if match is None:
+            raise UserError(f"{file} has an unexpected name; files are like patient001_frame01.h5")
+        parts = volumes if match[2] is None else slices[match[1]]
+        key = match[1] if match[2] is None else int(match[2])
+        if key in parts:
+            raise UserError(f"{file} and {parts[key]} are the same; keep one of them")
+        parts[key] = file
+    for name, parts in slices.items():
+        if missing := sorted(set(range(min(parts), max(parts) + 1)) - parts.keys()):
+            raise UserError(f"{name}_slice_{missing[0]}.h5 is missing; slices are put back into volumes")
+    whole = {name: (file,) for name, file in volumes.items()} or {
+        name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()
+    }
+    notes = ["slices of the same cases were not needed"] if volumes and slices else []
+    notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
+    cases = [Case(name, contents, (), name[:10]) for name, contents in sorted(whole.items())]
+    return Found("repackaged: HDF5 volumes or slices", cases, notes)
 
 
 def _patient(folder: str, members: dict[str, File]) -> list[Case]:
@@ -94,19 +127,32 @@ def _phases(patient: str, members: dict[str, File]) -> dict[str, int]:
     return {phase: int(frames[0]) for phase, frames in phases.items()}
 
 
-def encode(images: tuple[Content, ...], labels: tuple[Content, ...]) -> Encoded:
-    return encode_nifti(images[0], labels[0], expected=len(LABELS))
+def encode(images: tuple[Content, ...], labels: tuple[Content, ...], *, spacing: Sequence[float] | None) -> Encoded:
+    if labels:
+        return encode_nifti(images[0], labels[0], expected=len(LABELS))
+    return encode_arrays(images, spacing=spacing or (1, 1, 1), expected=len(LABELS))
 
 
-CONVERTER = Converter(
-    key="acdc",
-    channels=("cineMRI",),
-    labels=LABELS,
-    file_ending=".nii.gz",
-    discover=discover,
-    encode=encode,
-    splits={letter: _split(letter) for letter in "AB"},
-)
+def make_converter(*, spacing: Sequence[float] | None = None) -> Converter:
+    """The converter; ``spacing`` are voxel edges along x, y, z in mm, for repackaged files.
+
+    Raises:
+        UserError: The spacing is not three positive numbers.
+    """
+    check_spacing(spacing)
+    return Converter(
+        key="acdc",
+        channels=("cineMRI",),
+        labels=LABELS,
+        file_ending=".nii.gz",
+        discover=partial(discover, spacing=spacing),
+        encode=partial(encode, spacing=spacing),
+        splits={letter: _split(letter) for letter in "AB"},
+        options={"spacing": spacing},
+    )
+
+
+CONVERTER = make_converter()
 convert = CONVERTER.convert
 
 if __name__ == "__main__":

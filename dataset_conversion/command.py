@@ -52,11 +52,15 @@ def run(key: str, options: argparse.Namespace) -> int:
     Raises:
         UserError: The source or the set-up is wrong, or Ctrl-C was pressed.
     """
-    from nnunet_attn.dataset_conversion.common import read_record  # numpy and SimpleITK: not for --help
+    from nnunet_attn.dataset_conversion.common import read_record, target_folder  # numpy and so on: not for --help
 
     module = importlib.import_module(f"nnunet_attn.dataset_conversion.{key}")
-    names = [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]
-    converter = module.make_converter(**{n: getattr(options, n) for n in names}) if names else module.CONVERTER
+    converter = module.CONVERTER
+    if names := [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]:
+        settings = {name: getattr(options, name) for name in names}
+        if options.verify:
+            settings = read_record(target_folder(key, options.dataset_id, options.name, None, None)[0])["options"]
+        converter = module.make_converter(**settings)
     place = {"name": options.name}
     start = time.monotonic()
     try:

@@ -60,11 +60,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Found:
-    """What a converter recognised in a source."""
+    """What a converter recognised in a source; ``channels`` only where the layout changes them."""
 
     layout: str
     cases: list[Case]
     notes: list[str] = field(default_factory=list)
+    channels: tuple[str, ...] | None = None
 
 
 Encoded = tuple[bytes, bytes, Counter[str]]
@@ -85,10 +86,41 @@ def split_by_lists(
         parts = [(case, listed.get(key(case), "train" if train is None else None)) for case in cases]
         missing = sorted(listed.keys() - {key(case) for case in cases})
         if val and not any(part == "val" for _, part in parts):
-            raise UserError(f"SOURCE holds none of the split's validation cases: {', '.join(sorted(val))}")
+            raise UserError(f"SOURCE holds none of the split's validation cases: {_some(sorted(val))}")
         return [replace(case, part=part) for case, part in parts if part], missing
 
     return rule
+
+
+def split_by_parts(**sizes: Sequence[int]) -> SplitRule:
+    """The parts as the source has them, each of one of the given sizes when complete."""
+
+    def rule(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+        counts = Counter(case.part for case in cases)
+        if "val" in sizes and not counts["val"]:
+            raise UserError("SOURCE holds no validation cases, which this split needs")
+        missing = [
+            f"{' or '.join(map(str, size))} {part} cases (it has {counts[part]})"
+            for part, size in sizes.items()
+            if counts[part] not in size
+        ]
+        return list(cases), missing
+
+    return rule
+
+
+def split_by_tenths(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+    """Eight tenths for training, one for validation, one for testing: seeded, never dividing a group; our own draw.
+
+    Raises:
+        UserError: There are fewer than ten groups.
+    """
+    groups = Counter(case.group for case in cases)
+    if len(groups) < 10:
+        raise UserError(f"the 8-1-1 split needs at least ten groups of cases; SOURCE has {len(groups)}")
+    test, val, *_ = balanced(groups, 10)
+    parts = dict.fromkeys(test, "test") | dict.fromkeys(val, "val")
+    return [replace(case, part=parts.get(case.group, "train")) for case in cases], []
 
 
 def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
@@ -101,6 +133,17 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
         bins[smallest].append(name)
         sizes[smallest] += groups[name]
     return bins
+
+
+def _leaks(cases: Sequence[Case]) -> list[str]:
+    """Warn of test cases whose group is trained on."""
+    learned = {case.group for case in cases if case.part != "test"}
+    shared = {case.group for case in cases if case.part == "test"} & learned
+    if not shared:
+        return []
+    count = sum(case.part == "test" and case.group in shared for case in cases)
+    text = f"{count} test cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
+    return [f"this split leaks: {text}"]
 
 
 def make_folds(cases: Sequence[Case]) -> list[dict[str, list[str]]]:
@@ -176,20 +219,20 @@ class Converter:
             notes.append(f"SOURCE holds {len(found.cases)} cases; the complete dataset has {known}")
         if split is None:  # official validation cases take part in the five folds
             cases = [replace(case, part="test" if case.part == "test" else "train") for case in found.cases]
-            return Found(found.layout, cases, notes)
+            return replace(found, cases=cases, notes=notes + _leaks(cases))
         if split not in self.splits:
             raise UserError(f"{self.key} has no split {split!r}; it has: {', '.join(self.splits) or 'none'}")
         cases, missing = self.splits[split](found.cases)
         if missing and not allow_missing:
             raise UserError(
-                f"split {split} lists {len(missing)} that SOURCE lacks: {', '.join(missing)}; "
+                f"SOURCE lacks {_some(missing, most=100)} of split {split}; "
                 f"complete the download, or give --allow-missing to convert the rest"
             )
         if missing:
-            notes.append(f"of split {split}, {len(missing)} are missing: {', '.join(missing)}")
+            notes.append(f"missing of split {split}: {_some(missing)}")
         if left_out := sorted({case.name for case in found.cases} - {case.name for case in cases}):
             notes.append(f"{len(left_out)} cases are not in split {split} and were left out: {_some(left_out)}")
-        return Found(found.layout, cases, notes)
+        return replace(found, cases=cases, notes=notes + _leaks(cases))
 
     def describe(
         self,
@@ -204,7 +247,7 @@ class Converter:
         allow_missing: bool = False,
     ) -> tuple[Path, dict[str, object]]:
         """Where ``convert`` would put this source and what it would record, after the same checks; writes nothing."""
-        target, preprocessed = _target(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
         refuse_existing(target, overwrite)
         with tempfile.TemporaryDirectory() as scratch:
             found, folds = self._prepare(_paths(source), Path(scratch), target, preprocessed, split, allow_missing)
@@ -242,7 +285,7 @@ class Converter:
         """
         if processes < 1:
             raise UserError(f"--processes must be at least 1, got {processes}")
-        target, preprocessed = _target(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
         try:
             with complete_folder(target, overwrite=overwrite) as folder:
                 scratch = folder / ".scratch"
@@ -313,7 +356,7 @@ class Converter:
     def _dataset_json(self, found: Found, record: dict[str, object]) -> dict[str, object]:
         dataset = DATASETS[self.key]
         return {
-            "channel_names": {str(i): name for i, name in enumerate(self.channels)},
+            "channel_names": {str(i): name for i, name in enumerate(found.channels or self.channels)},
             "labels": {"background": 0} | {name: i for i, name in enumerate(self.labels, 1)},
             "numTraining": sum(case.part != "test" for case in found.cases),
             "file_ending": self.file_ending,
@@ -339,7 +382,7 @@ class Converter:
         Raises:
             UserError: Something differs; the first cases are named.
         """
-        folder, _ = _target(self.key, dataset_id, name, raw_folder, None)
+        folder, _ = target_folder(self.key, dataset_id, name, raw_folder, None)
         record = read_record(folder)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["cases"]
         split = record["split"] if record["split"] in self.splits else None
@@ -447,7 +490,7 @@ def _some(names: Sequence[str], separator: str = ", ", most: int = 5) -> str:
     return separator.join(names[:most]) + more
 
 
-def _target(
+def target_folder(
     key: str, dataset_id: int, name: str | None, raw_folder: Path | None, preprocessed_folder: Path | None
 ) -> tuple[Path, Path | None]:
     """The dataset's folder, and nnU-Net's preprocessed folder if it is known.

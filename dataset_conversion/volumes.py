@@ -6,6 +6,8 @@ and nibabel's length check on the way in, plain Python writing on the way out, a
 """
 
 import gzip
+import io
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -81,7 +83,8 @@ def check_labels(array: np.ndarray, expected: int | Sequence[int], content: Cont
         wrong = array[labels != array].flat[0]
         raise UserError(f"{content} holds the label value {wrong}; whole numbers from 0 to 255 are expected")
     allowed = range(expected + 1) if isinstance(expected, int) else expected
-    unknown = sorted(set(np.flatnonzero(np.bincount(labels.ravel(), minlength=1)).tolist()) - set(allowed))
+    counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
+    unknown = sorted(set(np.flatnonzero(counts).tolist()) - set(allowed))
     if unknown:
         raise UserError(f"{content} holds the label values {unknown}; expected are {sorted(allowed)}: the wrong file?")
     return labels
@@ -115,6 +118,80 @@ def encode_nifti(
         header.set_slope_inter(1, 0)
         new_label = compressed(nib.Nifti1Image(labels, None, header).to_bytes())
     return compressed(image.data), new_label, Counter()
+
+
+def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
+    """``image`` and ``label`` of an .npz or HDF5 file of preprocessed slices or volumes.
+
+    Raises:
+        UserError: The file is damaged, an array is missing, they differ in shape, or the image is not finite.
+    """
+    try:
+        if content.data.startswith(b"PK"):
+            with np.load(io.BytesIO(content.data), allow_pickle=False) as arrays:
+                image, label = arrays["image"], arrays["label"]
+        else:
+            with _h5py().File(io.BytesIO(content.data), "r") as file:
+                image, label = file["image"][()], file["label"][()]
+    except KeyError as error:
+        raise UserError(f"{content} should hold the arrays 'image' and 'label' ({error})") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
+    if image.shape != label.shape or image.dtype.kind not in "iuf" or label.dtype.kind not in "iuf":
+        raise UserError(
+            f"{content} holds an image of {image.dtype} {image.shape} and a label of {label.dtype} {label.shape}; "
+            "numbers of the same shape are expected"
+        )
+    if not np.isfinite(image).all():
+        raise UserError(f"{content} holds NaN or infinite values; they would spoil training and are refused")
+    return image, label
+
+
+def _h5py():
+    try:
+        import h5py
+    except ImportError as error:
+        raise UserError('reading .h5 files needs h5py: pip install "nnunet-attn[synapse]"') from error
+    return h5py
+
+
+def check_spacing(spacing: Sequence[float] | None) -> None:
+    """Raise UserError unless ``spacing`` is None or three positive numbers."""
+    if spacing is not None and (len(spacing) != 3 or not all(0 < edge < float("inf") for edge in spacing)):
+        raise UserError(f"--spacing needs three positive numbers, got {list(spacing)}")
+
+
+def encode_arrays(
+    contents: tuple[Content, ...],
+    *,
+    spacing: Sequence[float],
+    expected: int | Sequence[int],
+    lookup: Sequence[int] | None = None,
+) -> tuple[bytes, bytes, Counter[str]]:
+    """Image and label as .nii.gz from one volume with axes (z, y, x), or from its slices (y, x) in order.
+
+    Args:
+        contents: The volume, or its slices.
+        spacing: Voxel edges along x, y, z in mm.
+        expected: The label values that may occur, or the largest of them.
+        lookup: New value of each label value; None keeps them.
+
+    Raises:
+        UserError: A file is unreadable, shapes differ or a label value is unknown.
+    """
+    images, labels = [], []
+    for content in contents:
+        image, label = read_arrays(content)
+        if image.ndim != (3 if len(contents) == 1 else 2) or image.shape != (images or [image])[0].shape:
+            raise UserError(f"{content} has shape {image.shape}; the case's first file sets another or it is no slice")
+        images.append(image.astype(np.float32))
+        labels.append(check_labels(label, expected, content))
+    image, label = (arrays[0] if len(contents) == 1 else np.stack(arrays) for arrays in (images, labels))
+    if lookup is not None:
+        label = np.asarray(lookup, np.uint8)[label]
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # identity direction for ITK
+    files = [compressed(nib.Nifti1Image(array.T, affine).to_bytes()) for array in (image, label)]
+    return files[0], files[1], Counter()
 
 
 def compressed(data: bytes) -> bytes:

@@ -1,0 +1,63 @@
+"""CVC-ClinicDB: 612 colonoscopy frames from 29 sequences, with polyp masks.
+
+Frames are numbered through the sequences, and neighbours in a sequence are nearly identical: a split by frames, such as
+the 62 test frames of PraNet's list, tests on what was trained. Folds and the 8-1-1 split here never divide a sequence.
+
+Reference: Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, Computerized Medical Imaging and
+Graphics 43, 2015.
+"""
+
+import bisect
+import sys
+from functools import partial
+
+from nnunet_attn.dataset_conversion.command import main
+from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.pairing import find_pairs
+from nnunet_attn.dataset_conversion.pictures import LOSSY_EDGES, encode_pair, read_mask
+from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.errors import UserError
+
+# last frame of each sequence
+SEQUENCES = (
+    25, 50, 67, 78, 103, 126, 151, 177, 199, 205, 227, 252, 277, 297, 317, 342, 363, 383, 408, 428, 447, 466, 478, 503,
+    528, 546, 571, 591, 612,
+)  # fmt: skip
+PRANET_TEST = (
+    14, 21, 25, 31, 42, 50, 52, 61, 65, 66, 73, 80, 89, 100, 106, 119, 134, 148, 154, 163, 166, 171, 179, 181, 185,
+    191, 205, 240, 251, 266, 279, 287, 300, 307, 349, 353, 374, 381, 388, 397, 400, 404, 425, 429, 431, 442, 453,
+    459, 464, 474, 481, 483, 492, 526, 529, 545, 555, 559, 561, 569, 571, 575,
+)  # fmt: skip
+FOLDERS = (("Original", "Ground Truth"), ("images", "masks"))
+
+
+def discover(files: list[File]) -> Found:
+    layout, pairs = find_pairs(
+        files, FOLDERS, r"\d+", "57.tif", prefer=(r"(^|/)TIFF?(/|$)", r"(^|/)PNG(/|$)", r"CVC-ClinicDB(/|$)")
+    )
+    cases = []
+    for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
+        frame = int(key)
+        if not 1 <= frame <= SEQUENCES[-1]:
+            raise UserError(f"{image} is no frame of CVC-ClinicDB, which counts from 1 to {SEQUENCES[-1]}")
+        sequence = bisect.bisect_left(SEQUENCES, frame) + 1
+        cases.append(Case(f"clinicdb_{frame:03d}", (image,), (mask,), f"sequence{sequence:02d}"))
+    return Found(layout, cases)
+
+
+CONVERTER = Converter(
+    key="clinicdb",
+    channels=("R", "G", "B"),
+    labels=("polyp",),
+    file_ending=".png",
+    discover=discover,
+    encode=partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES)),
+    splits={
+        "8-1-1": split_by_tenths,
+        "pranet": split_by_lists(lambda case: case.name, test=[f"clinicdb_{n:03d}" for n in PRANET_TEST]),
+    },
+)
+convert = CONVERTER.convert
+
+if __name__ == "__main__":
+    sys.exit(main("clinicdb"))

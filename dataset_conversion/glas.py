@@ -1,0 +1,72 @@
+"""GlaS: 165 H&E pictures of colon tissue, with numbered gland instances; foreground is what has a number.
+
+85 pictures are for training; the challenge's two test sets, A with 60 and B with 20, become test cases. Grade.csv,
+which comes with the pictures, names the patient of each: folds never divide one. (The challenge's own test sets share
+patients with its training set; the conversion counts them.)
+
+Reference: Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, Medical
+Image Analysis 35, 2017, arXiv:1603.00275.
+"""
+
+import csv
+import re
+import sys
+from functools import partial
+
+from nnunet_attn.dataset_conversion.command import main
+from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_parts
+from nnunet_attn.dataset_conversion.pairing import index, pair
+from nnunet_attn.dataset_conversion.pictures import SUFFIX, encode_pair, read_instances
+from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.errors import UserError
+
+_NAME = r"(?P<id>(train|testA|testB)_\d+)"
+
+
+def discover(files: list[File]) -> Found:
+    pictures = [file for file in files if re.search(SUFFIX + "$", file.basename, re.IGNORECASE)]
+    annotations = [file for file in pictures if "_anno." in file.basename]
+    pairs = pair(
+        index([file for file in pictures if file not in annotations], _NAME + SUFFIX, "testA_57.bmp"),
+        index(annotations, f"{_NAME}_anno{SUFFIX}", "testA_57_anno.bmp"),
+        "annotation",
+    )
+    tables = [file for file in files if file.basename.lower() == "grade.csv"]
+    patients = _patients(tables[0]) if tables else {}
+    notes = [] if tables else ["Grade.csv is not in SOURCE: patients are not known, and folds may divide one"]
+    if tables and (unknown := sorted(pairs.keys() - patients.keys())):
+        raise UserError(f"{tables[0]} names no patient for {unknown[0]}")
+    return Found(
+        "original: pictures and annotations in one folder",
+        [
+            Case(key, (image,), (mask,), patients.get(key, key), "train" if key.startswith("train") else "test")
+            for key, (image, mask) in sorted(pairs.items())
+        ],
+        notes,
+    )
+
+
+def _patients(table: File) -> dict[str, str]:
+    """Patient of each picture; the table's column names start with spaces."""
+    rows = csv.DictReader(table.read().decode("utf-8-sig", errors="replace").splitlines(), skipinitialspace=True)
+    names = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    if not {"name", "patient id"} <= names.keys():
+        raise UserError(
+            f"{table} should have the columns 'name' and 'patient ID', and has {', '.join(names) or 'none'}"
+        )
+    return {row[names["name"]].strip(): f"patient{(row[names['patient id']] or '').strip()}" for row in rows}
+
+
+CONVERTER = Converter(
+    key="glas",
+    channels=("R", "G", "B"),
+    labels=("gland",),
+    file_ending=".png",
+    discover=discover,
+    encode=partial(encode_pair, read=read_instances),
+    splits={"official": split_by_parts(train=(85,), test=(80,))},
+)
+convert = CONVERTER.convert
+
+if __name__ == "__main__":
+    sys.exit(main("glas"))

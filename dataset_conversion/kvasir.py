@@ -1,0 +1,50 @@
+"""Kvasir-SEG: 1000 gastroscopy and colonoscopy pictures of polyps, each of another size, with JPEG masks.
+
+JPEG moves about one pixel in a hundred of a mask off black and white; they are thresholded above 127, and counted.
+Which pictures show the same polyp is not published, so no split can keep them together.
+
+Two test lists circulate: ``colonsegnet``, the 120 of the authors' 880/120 division (in their files the 120 are called
+validation), and ``pranet``, 100 other ones.
+
+Reference: Jha et al., Kvasir-SEG: a segmented polyp dataset, MultiMedia Modeling, 2020, arXiv:1911.07069.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from nnunet_attn.dataset_conversion.command import main
+from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.pairing import find_pairs
+from nnunet_attn.dataset_conversion.pictures import LOSSY_EDGES, encode_pair, read_mask
+from nnunet_attn.dataset_conversion.sources import File
+
+TESTS = {
+    name: (Path(__file__).parent / "splits" / f"kvasir_{name}_test.txt").read_text(encoding="utf-8").split()
+    for name in ("colonsegnet", "pranet")
+}
+
+
+def discover(files: list[File]) -> Found:
+    layout, pairs = find_pairs(
+        files, [("images", "masks")], r"c[0-9a-z]{24}", "cju0qkwl35piu0993l0dewei2.jpg", prefer=(r"Kvasir",)
+    )
+    return Found(layout, [Case(key, (image,), (mask,), key) for key, (image, mask) in sorted(pairs.items())])
+
+
+CONVERTER = Converter(
+    key="kvasir",
+    channels=("R", "G", "B"),
+    labels=("polyp",),
+    file_ending=".png",
+    discover=discover,
+    encode=partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES)),
+    splits={
+        "8-1-1": split_by_tenths,
+        **{name: split_by_lists(lambda case: case.name, test=tests) for name, tests in TESTS.items()},
+    },
+)
+convert = CONVERTER.convert
+
+if __name__ == "__main__":
+    sys.exit(main("kvasir"))

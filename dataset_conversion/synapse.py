@@ -1,0 +1,177 @@
+"""Synapse multi-organ CT (BTCV): 30 abdominal volumes, as 8 organs (default, every paper's benchmark) or all 13.
+
+Original layout: NIfTI with geometry and the organs' own ids 1 to 13. Repackaged (TransUNet): slices ``.npz`` for
+training and volumes ``.h5`` for testing, clipped to [-125, 275] HU and scaled to [0, 1], without spacing. Slices are
+put back into volumes; spacing is the user's ``--spacing``, or 1 mm and stated as unknown.
+
+Repackaged files come in three label orders, and published tables have swapped columns for it. ``btcv``: the ids 1 to
+13, recognised by an id above 8. With ids 0 to 8 only, nothing in a file tells the others apart: ``transunet`` (aorta,
+gallbladder, left kidney, right kidney, liver, pancreas, spleen, stomach) and ``cascade`` (spleen, right kidney, left
+kidney, gallbladder, pancreas, liver, stomach, aorta); then ``--label-order`` must be given. Labels are written in
+TransUNet's order, with names in dataset.json.
+
+``--split transunet`` is TransUNet's 18/12 division.
+
+Reference: Landman et al., MICCAI 2015 multi-atlas labeling beyond the cranial vault: workshop and challenge,
+https://www.synapse.org/Synapse:syn3193805.
+"""
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import PurePosixPath
+
+from nnunet_attn.dataset_conversion.command import main
+from nnunet_attn.dataset_conversion.common import Case, Converter, Encoded, Found, split_by_lists
+from nnunet_attn.dataset_conversion.pairing import index, pair
+from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti, read_arrays
+from nnunet_attn.errors import UserError
+
+ORGANS = {  # BTCV's ids
+    "spleen": 1, "right_kidney": 2, "left_kidney": 3, "gallbladder": 4, "esophagus": 5, "liver": 6, "stomach": 7,
+    "aorta": 8, "inferior_vena_cava": 9, "portal_and_splenic_vein": 10, "pancreas": 11, "right_adrenal_gland": 12,
+    "left_adrenal_gland": 13,
+}  # fmt: skip
+EIGHT = ("aorta", "gallbladder", "left_kidney", "right_kidney", "liver", "pancreas", "spleen", "stomach")
+ORDERS = {
+    "transunet": EIGHT,
+    "cascade": ("spleen", "right_kidney", "left_kidney", "gallbladder", "pancreas", "liver", "stomach", "aorta"),
+    "btcv": tuple(ORGANS),
+}
+TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
+SLICES = {  # of the training cases
+    5: 117, 6: 131, 7: 163, 9: 149, 10: 148, 21: 143, 23: 96, 24: 124, 26: 131, 27: 88, 28: 89, 30: 153, 31: 93,
+    33: 104, 34: 98, 37: 99, 39: 90, 40: 195,
+}  # fmt: skip
+
+
+def _name(number: str | int) -> str:
+    return f"synapse_{int(number):04d}"
+
+
+def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequence[float] | None) -> Found:
+    volumes = [f for f in files if f.basename.endswith((".nii", ".nii.gz")) and "Testing" not in f.name.split("/")]
+    if volumes:
+        if repackaged_order or spacing:
+            raise UserError("SOURCE holds NIfTI volumes: label order and spacing are known, do not give them")
+        return _original(files, volumes)
+    found = _repackaged(files)
+    if found.cases:
+        order = repackaged_order or _recognised_order(found.cases)
+        notes = [f"labels of the source in the order of {order}"]
+        notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
+        return Found(found.layout, found.cases, notes, ("CT_clipped",))
+    raise UserError(
+        "SOURCE holds neither img/imgXXXX.nii.gz with label/labelXXXX.nii.gz (original) nor caseXXXX_sliceYYY.npz or "
+        "caseXXXX.npy.h5 (TransUNet's files)"
+    )
+
+
+def _original(files: list[File], volumes: list[File]) -> Found:
+    kinds = {kind: [f for f in volumes if PurePosixPath(f.parent).name == kind] for kind in ("img", "label")}
+    images, labels = (index(kinds[k], rf"{k}(?P<id>\d{{4}})\.nii(\.gz)?", f"{k}0001.nii.gz") for k in kinds)
+    cases = [Case(_name(n), (i,), (m,), _name(n)) for n, (i, m) in pair(images, labels, "label").items()]
+    testing = sum("Testing" in f.name.split("/") and f.basename.startswith("img") for f in files)
+    notes = [f"{testing} volumes under Testing/ have no labels and were left out"] if testing else []
+    return Found("original: img/ and label/ NIfTI volumes", sorted(cases, key=lambda case: case.name), notes)
+
+
+def _repackaged(files: list[File]) -> Found:
+    slices, cases = defaultdict(dict), []
+    for file in files:
+        if file.basename.endswith(".npz"):
+            match = re.fullmatch(r"case(\d{4})_slice(\d{3,})\.npz", file.basename)
+            if match is None:
+                raise UserError(f"{file} has an unexpected name; slices are like case0005_slice000.npz")
+            if int(match[2]) in slices[match[1]]:
+                raise UserError(f"{file} and {slices[match[1]][int(match[2])]} are the same slice; keep one of them")
+            slices[match[1]][int(match[2])] = file
+    for number, parts in sorted(slices.items()):
+        if missing := sorted(set(range(max(parts) + 1)) - parts.keys()):
+            raise UserError(f"case{number}_slice{missing[0]:03d}.npz is missing; slices are put back into volumes")
+        if len(parts) != SLICES.get(int(number), len(parts)) or len(parts) == 1:
+            raise UserError(
+                f"case{number} has {len(parts)} slices in {parts[0].place}, and {SLICES.get(int(number), 'more')} when "
+                "complete; download it again"
+            )
+        cases.append(Case(_name(number), tuple(parts[i] for i in sorted(parts)), (), _name(number)))
+    volumes = [file for file in files if file.basename.endswith(".h5")]
+    for number, file in index(volumes, r"case(?P<id>\d{4})(\.npy)?\.h5", "case0001.npy.h5").items():
+        cases.append(Case(_name(number), (file,), (), _name(number), "test"))
+    cases.sort(key=lambda case: case.name)
+    return Found("repackaged: slices .npz for training, volumes .h5 for testing", cases)
+
+
+def _recognised_order(cases: list[Case]) -> str:
+    for case in cases:
+        for file in case.image:
+            if read_arrays(Content(str(file), file.read()))[1].max() > len(EIGHT):
+                return "btcv"
+    raise UserError(
+        "the files hold the label ids 0 to 8, which circulate in two orders that nothing in the files tells apart; "
+        "give --label-order transunet (TransUNet's own files) or cascade (spleen first)"
+    )
+
+
+def encode(
+    images: tuple[Content, ...],
+    labels: tuple[Content, ...],
+    *,
+    organs: Sequence[str],
+    repackaged_order: str | None,
+    spacing: Sequence[float] | None,
+) -> Encoded:
+    if labels:
+        return encode_nifti(images[0], labels[0], expected=13, lookup=_lookup("btcv", organs))
+    order = repackaged_order or "btcv"  # discover has found an id above 8
+    return encode_arrays(
+        images, spacing=spacing or (1, 1, 1), expected=len(ORDERS[order]), lookup=_lookup(order, organs)
+    )
+
+
+def _lookup(order: str, organs: Sequence[str]) -> list[int]:
+    return [0, *(organs.index(name) + 1 if name in organs else 0 for name in ORDERS[order])]
+
+
+def make_converter(
+    *, organs: int = 8, label_order: str | None = None, spacing: Sequence[float] | None = None
+) -> Converter:
+    """The converter for 8 or 13 organs.
+
+    Args:
+        organs: 8 or 13.
+        label_order: Key of ``ORDERS``: order of labels in repackaged files.
+        spacing: Voxel edges along x, y, z in mm, for repackaged files.
+
+    Raises:
+        UserError: The arguments do not fit.
+    """
+    if organs not in (8, 13) or label_order not in (None, *ORDERS):
+        raise UserError(f"--organs is 8 or 13, --label-order one of {', '.join(ORDERS)}; got {organs}, {label_order}")
+    if organs == 13 and label_order not in (None, "btcv"):
+        raise UserError(f"files in the order of {label_order} hold 8 organs; 13 cannot be had from them")
+    check_spacing(spacing)
+    names = EIGHT if organs == 8 else tuple(ORGANS)
+    settings = {"repackaged_order": label_order, "spacing": spacing}
+    return Converter(
+        key="synapse",
+        channels=("CT",),
+        labels=names,
+        file_ending=".nii.gz",
+        discover=partial(discover, **settings),
+        encode=partial(encode, organs=names, **settings),
+        splits={
+            "transunet": split_by_lists(lambda c: c.name, train=list(map(_name, SLICES)), test=list(map(_name, TEST)))
+        },
+        options={"organs": organs, "label_order": label_order, "spacing": spacing},
+    )
+
+
+CONVERTER = make_converter()
+convert = CONVERTER.convert
+
+if __name__ == "__main__":
+    sys.exit(main("synapse"))
