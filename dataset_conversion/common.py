@@ -422,7 +422,7 @@ def _convert_case(
     for name, data in outputs.items():
         write_bytes(folder / name, data)
     if file_ending == ".nii.gz":
-        check_geometry(*(folder / name for name in outputs), (str(case.image[0]), str(case.label[0])))
+        check_geometry(*(folder / name for name in outputs), (str(case.image[0]), str((case.label or case.image)[0])))
     contents = zip(case.image + case.label, images + labels, strict=True)
     return (
         case.name,

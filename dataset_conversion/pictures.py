@@ -165,9 +165,7 @@ def read_instances(content: Content) -> tuple[np.ndarray, Counter[str]]:
     """
     picture = open_picture(content)
     if picture.format == "JPEG":
-        raise UserError(
-            f"{content} numbers instances in a JPEG, which changes the numbers; a lossless file is expected"
-        )
+        raise UserError(f"{content} numbers instances, and JPEG changes the numbers; a lossless file is expected")
     if picture.getexif().get(_ORIENTATION, 1) != 1 or picture.mode[:1] not in ("1", "L", "P", "I", "R"):
         raise UserError(f"{content} is a picture of mode {picture.mode}; numbers of instances are expected")
     array = np.asarray(_without_alpha(picture, content))
