@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from nnunet_attn.catalog import ENTRIES, FAMILIES
+from nnunet_attn.dataset_conversion.catalog import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -64,9 +65,23 @@ def cost() -> str:
     return "\n\n".join(blocks) or "Nothing measured yet."
 
 
+def datasets() -> str:
+    """What can be converted: where to get it, its licence, what is complete, the command, official splits."""
+    lines = ["| dataset, page | access, licence | complete download | command |", "|---|---|---|---|"]
+    for key, dataset in DATASETS.items():
+        lines.append(
+            f"| [{dataset.title}]({dataset.page}) | {dataset.access}; {dataset.licence} | {dataset.contents} "
+            f"| `{dataset.command(key)}` |"
+        )
+    lines += ["", "| dataset | `--split` | what it is |", "|---|---|---|"]
+    for key, dataset in DATASETS.items():
+        lines += [f"| {key} | `{name}` | {text} |" for name, text in dataset.splits.items()]
+    return "\n".join(lines)
+
+
 def renewed(text: str) -> str:
     """``text`` with the content between ``<!-- begin:NAME -->`` and ``<!-- end:NAME -->`` made anew."""
-    for make in (networks, ablations, cost):
+    for make in (networks, ablations, datasets, cost):
         name = make.__name__
         pattern = rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)"
         text, found = re.subn(pattern, lambda m, make=make: f"{m[1]}{make()}\n{m[2]}", text, flags=re.DOTALL)
