@@ -87,6 +87,9 @@ FAMILIES = {
     "dcau_net": Family(
         "DCAU-Net", "arXiv:2603.09530", "from the paper alone; no code was released", ("paper", "paperACDC")
     ),
+    "fias": Family(
+        "FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer, whose weights load"
+    ),
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
 
@@ -119,6 +122,21 @@ ENTRIES: tuple[Entry, ...] = (
             "implementation",
         ),
         gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",),
+    ),
+    Entry(
+        family="fias",
+        trainer="nnUNetTrainerFIAS",
+        network="nnunet_attn.architectures.fias.FIAS",
+        cost=Cost(35_619_183, 10.690),
+        ablations={
+            "noDMK": Cost(31_344_143, 10.005),
+            "sumFusion": Cost(32_088_455, 10.347),
+            "noMixAtt": Cost(33_625_287, 7.589),
+        },
+        options=("dmk", "fusion", "mixatt", "mca_gate", "out_norm", "sr_ratio", "dropout", "drop_path"),
+        input_channels=1,
+        image_size=(256, 256),
+        gradient_free=(r"encoder\.stages\.[012]\.downsample\.proj\.0\.bias",),
     ),
 )
 

@@ -1,0 +1,135 @@
+"""DilateFormer-Tiny: dilated attention in two fine stages, global attention in two coarse ones."""
+
+import torch
+from timm.layers import DropPath, Mlp
+from torch import nn
+
+from nnunet_attn.blocks.dilated_attention import MultiScaleDilatedAttention
+from nnunet_attn.blocks.global_attention import GlobalAttention
+
+DEPTHS = (2, 2, 6, 2)
+WIDTHS = (72, 144, 288, 576)
+HEADS = (3, 6, 12, 24)
+DILATED = (True, True, False, False)
+
+
+class Block(nn.Module):
+    """``x += DWConv_3x3(x)``, then ``x += attn(LN(x))`` and ``x += MLP(LN(x))``, both with stochastic depth.
+
+    Shape: (B, C, H, W) -> (B, C, H, W).
+    """
+
+    def __init__(self, channels: int, heads: int, *, dilated: bool, drop_path: float):
+        super().__init__()
+        self.pos_embed = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.attn = (MultiScaleDilatedAttention if dilated else GlobalAttention)(channels, heads)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.mlp = Mlp(channels, 4 * channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.pos_embed(x)
+        x = x.permute(0, 2, 3, 1)  # channels last
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)
+
+
+class PatchEmbed(nn.Module):
+    """Four 3x3 convolutions, two of them with stride 2, to a quarter of the size.
+
+    Shape: (B, input_channels, H, W) -> (B, channels, ceil(H / 4), ceil(W / 4)).
+    """
+
+    def __init__(self, input_channels: int, channels: int):
+        super().__init__()
+        layers, before = [], input_channels
+        for width, stride in ((16, 1), (32, 2), (64, 1)):
+            layers += [nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.GELU()]
+            before = width
+        self.proj = nn.Sequential(*layers, nn.Conv2d(before, channels, 3, 2, 1, bias=False))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x)
+
+
+class Downsample(nn.Module):
+    """Convolution 3x3 with stride 2, and BatchNorm.
+
+    Shape: (B, C, H, W) -> (B, out_channels, ceil(H / 2), ceil(W / 2)).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.proj = nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, 2, 1), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.proj(x)
+
+
+class Stage(nn.Module):
+    """Blocks of one scale, then the step to the next scale (none after the last).
+
+    Shape: (B, C, H, W) -> output of the blocks (B, C, H, W), input of the next stage.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, *, dilated: bool, drop_paths: tuple[float, ...], next_channels: int | None
+    ):
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(channels, heads, dilated=dilated, drop_path=p) for p in drop_paths))
+        self.downsample = Downsample(channels, next_channels) if next_channels else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.blocks(x)
+        return x, self.downsample(x)
+
+
+class DilateFormer(nn.Module):
+    """DilateFormer-Tiny without its classifier, as an encoder of four scales.
+
+    Blocks 2, 2, 6, 2; widths 72, 144, 288, 576; heads 3, 6, 12, 24. Parameters carry the names of the released
+    ImageNet checkpoints, of which only the classifier ("head.", "norm.") is left out. Any image size.
+
+    Shape: (B, input_channels, H, W) -> list of (B, WIDTHS[i], ceil(H / 4 / 2^i), ceil(W / 4 / 2^i)): the output of the
+    blocks of each stage, before its downsampling and without a further norm.
+
+    Args:
+        input_channels: Channels of the image.
+        drop_path: Stochastic depth of the last block, rising linearly from 0.
+
+    Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
+    (arXiv:2302.01791), Fig. 4 and Table 1.
+
+    Deviations: attention in forms that need no unfolded map and no attention matrix; no fixed image size. The biases of
+    the convolutions before BatchNorm (``stages.*.downsample.proj.0.bias``) are the released code's; their gradient is
+    zero. Linear weights start from a normal distribution of deviation 0.02 truncated at 2 (our choice, as in other
+    vision transformers), convolutions from torch's default.
+    """
+
+    def __init__(self, input_channels: int = 3, *, drop_path: float = 0.1):
+        super().__init__()
+        self.patch_embed = PatchEmbed(input_channels, WIDTHS[0])
+        rates = [drop_path * i / (sum(DEPTHS) - 1) for i in range(sum(DEPTHS))]
+        starts = [sum(DEPTHS[:i]) for i in range(len(DEPTHS))]
+        self.stages = nn.ModuleList(
+            Stage(
+                width, heads, dilated=dilated, drop_paths=tuple(rates[start : start + depth]), next_channels=next_width
+            )
+            for width, heads, dilated, start, depth, next_width in zip(
+                WIDTHS, HEADS, DILATED, starts, DEPTHS, (*WIDTHS[1:], None), strict=True
+            )
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.patch_embed(x)
+        taps = []
+        for stage in self.stages:
+            tap, x = stage(x)
+            taps.append(tap)
+        return taps

@@ -1,0 +1,49 @@
+"""Context-aware fusion (CAF): two encoders' maps of one scale become one, gated by channel and by place."""
+
+import torch
+from torch import nn
+
+
+class ContextAwareFusion(nn.Module):
+    """Fuse maps of one shape. With ``n`` inputs F_i of ``C`` channels, [;] concatenation of channels:
+
+        U     = [F_1; ...; F_n]
+        G     = Conv_1x1(U)                                                   nC -> C
+        w_ch  = sigmoid(Conv_1x1([mean_HW G; max_HW G]))                      2C -> nC, one value per channel of U
+        w_sp  = sigmoid(Conv_7x7(sum_i Conv_1x1(F_i)))                        C -> 1, one value per pixel
+        out   = w_sp * Conv_1x1(w_ch * U)                                     nC -> C, no bias
+
+    Shape: n times (B, channels, H, W) -> (B, channels, H, W).
+
+    Args:
+        channels: Channels ``C`` of each input and of the output.
+        inputs: Number ``n`` of inputs; 1 leaves the same gates on a single encoder.
+
+    Raises:
+        ValueError: another number of inputs than announced.
+
+    Reference: Liu, Xu, Ho, FIAS (arXiv:2411.10881), Eq. (3)-(6).
+
+    Deviations: P_map in Eq. (3) is max pooling, as the text says. Our choices: one inner convolution for both pools of
+    Eq. (3), nC -> C; P_avg of Eq. (5) averages over channels (a spatial mean would leave no map), and the mean of a 1x1
+    convolution is a 1x1 convolution to one channel, which is what stands here; the last convolution of Eq. (5) is 7x7,
+    since with one channel in and out a 1x1 would be a scale and a shift.
+    """
+
+    def __init__(self, channels: int, *, inputs: int = 2):
+        super().__init__()
+        self.gather = nn.Conv2d(inputs * channels, channels, 1)
+        self.channel_gate = nn.Conv2d(2 * channels, inputs * channels, 1)
+        self.reduce = nn.Conv2d(inputs * channels, channels, 1, bias=False)
+        self.to_plane = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in range(inputs))
+        self.spatial_gate = nn.Conv2d(1, 1, 7, padding=3)
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        if len(maps) != len(self.to_plane):
+            raise ValueError(f"made for {len(self.to_plane)} input(s), got {len(maps)}")
+        united = torch.cat(maps, dim=1)
+        gathered = self.gather(united)
+        pooled = torch.cat((gathered.mean((2, 3), keepdim=True), gathered.amax((2, 3), keepdim=True)), dim=1)
+        w_channel = self.channel_gate(pooled).sigmoid()  # (B, nC, 1, 1)
+        w_spatial = self.spatial_gate(sum(conv(x) for conv, x in zip(self.to_plane, maps, strict=True))).sigmoid()
+        return w_spatial * self.reduce(w_channel * united)

@@ -1,0 +1,62 @@
+"""Depth-wise multi-kernel (DMK) encoder: convolutions of three sizes per stage, beside a transformer."""
+
+import torch
+from torch import nn
+
+from nnunet_attn.blocks.conv import ConvNormAct
+
+
+class DepthwiseMultiKernel(nn.Module):
+    """One DMK stage: half the size, three kernel sizes, one 1x1 convolution over their sum.
+
+        L = CBR_3x3,s2(X),     Z_1 = DWConv_5x5(L),     Z_2 = DWConv_7x7(L),     F = CBR_1x1(L + Z_1 + Z_2)
+
+    CBR is convolution - BatchNorm - ReLU.
+
+    Shape: (B, in_channels, H, W) -> (B, out_channels, ceil(H / 2), ceil(W / 2)).
+
+    Reference: Liu, Xu, Ho, "FIAS: Feature Imbalance-Aware Medical Image Segmentation with Dynamic Fusion and Mixing
+    Attention", ISBI 2025 (arXiv:2411.10881), Eq. (1)-(2).
+
+    Deviations: the second line of Eq. (1) prints DWConv(L_{l-1}); Eq. (2) adds the result to L_l, which fixes L_l.
+    Our choices, where the paper is silent: the size is halved in the 3x3 convolution, the only operator between the
+    stages; no norm or activation after the depth-wise convolutions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.local = ConvNormAct(in_channels, out_channels, stride=2)
+        self.wider = nn.ModuleList(
+            nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, groups=out_channels) for kernel in (5, 7)
+        )
+        self.mix = ConvNormAct(out_channels, out_channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        local = self.local(x)
+        return self.mix(local + sum(conv(local) for conv in self.wider))
+
+
+class DepthwiseMultiKernelEncoder(nn.Module):
+    """A stem that halves the size once, then one DMK stage per scale.
+
+    Shape: (B, input_channels, H, W) -> list of (B, widths[i], ceil(H / 4 / 2^i), ceil(W / 4 / 2^i)).
+
+    Deviations (our choice): the stem, CBR 3x3 with stride 2 to half of the first width. The paper has none, but its
+    first stage must reach a quarter of the size, and a single 3x3 step of 4 would skip pixels.
+    """
+
+    def __init__(self, input_channels: int, widths: tuple[int, ...]):
+        super().__init__()
+        stem = widths[0] // 2
+        self.stem = ConvNormAct(input_channels, stem, stride=2)
+        self.stages = nn.ModuleList(
+            DepthwiseMultiKernel(before, width) for before, width in zip((stem, *widths[:-1]), widths, strict=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        x = self.stem(x)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps

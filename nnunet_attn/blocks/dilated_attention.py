@@ -1,0 +1,92 @@
+"""Multi-scale dilated attention: each pixel attends to 3x3 pixels around it, spread by the dilation of its heads."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+
+
+def dilated_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int) -> torch.Tensor:
+    """Attention of each pixel ``p`` to its nine taps ``p + r t``, t in {-1, 0, 1}^2, r the dilation (SWDA).
+
+        a_t = softmax_t( q_p . k_{p + r t} / sqrt(d) ),        o_p = sum_t a_t v_{p + r t}
+
+    Keys and values are zero outside the map, and the outside taps stay in the softmax, with logit 0 and value 0 (as in
+    the released code, whose ImageNet weights rely on it): in a corner and for zero keys the weights inside the map sum
+    to 4/9.
+
+    Computed with nine shifted views of the padded map, so no tensor of nine neighbourhoods exists; logits and softmax
+    are in float32.
+
+    Shape: q, k, v (B, H, W, heads, d) -> (B, H, W, heads, d).
+
+    Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
+    (arXiv:2302.01791), Eq. (1)-(3).
+    """
+    height, width, dim = q.shape[1], q.shape[2], q.shape[-1]
+    r = dilation
+    k, v = (F.pad(x, (0, 0, 0, 0, r, r, r, r)) for x in (k, v))
+
+    def tap(padded: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
+        return padded[:, r + r * dy : r + r * dy + height, r + r * dx : r + r * dx + width]
+
+    q = q.to(torch.promote_types(q.dtype, torch.float32)) * dim**-0.5
+    logits = [(q * tap(k, dy, dx)).sum(-1) for dy, dx in OFFSETS]
+    weights = torch.stack(logits).softmax(0).unsqueeze(-1).to(v.dtype)  # (9, B, H, W, heads, 1)
+    return sum(weight * tap(v, dy, dx) for weight, (dy, dx) in zip(weights, OFFSETS, strict=True))
+
+
+def dilated_attention_unfold(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int) -> torch.Tensor:
+    """The literal form of ``dilated_attention``: all neighbourhoods gathered by unfold, then matrix products."""
+    batch, height, width, heads, dim = q.shape
+
+    def neighbourhoods(x: torch.Tensor) -> torch.Tensor:  # (B, H, W, heads, 9, d)
+        maps = x.reshape(batch, height, width, heads * dim).permute(0, 3, 1, 2)
+        taps = F.unfold(maps, kernel_size=3, dilation=dilation, padding=dilation)
+        return taps.reshape(batch, heads, dim, 9, height, width).permute(0, 4, 5, 1, 3, 2)
+
+    logits = q.unsqueeze(-2) @ neighbourhoods(k).transpose(-1, -2) / dim**0.5
+    return (logits.softmax(-1) @ neighbourhoods(v)).squeeze(-2)
+
+
+class MultiScaleDilatedAttention(nn.Module):
+    """Dilated attention with one dilation per group of heads, between a 1x1 convolution and a linear layer (MSDA).
+
+    The channels of q, k and v are cut into one group per dilation, and each group into its heads.
+
+    Shape: (B, H, W, channels) -> (B, H, W, channels), any H and W.
+
+    Args:
+        channels: Channels of input and output.
+        heads: Heads over all groups.
+        dilations: Dilation of each group.
+
+    Raises:
+        ValueError: ``heads`` is no multiple of the number of dilations, or ``channels`` none of ``heads``.
+
+    Reference: Jiao et al., DilateFormer (arXiv:2302.01791), Eq. (4).
+
+    Deviations: nine shifted products where the released code unfolds; nothing is written into the input.
+    """
+
+    def __init__(self, channels: int, heads: int, *, dilations: tuple[int, ...] = (1, 2, 3)):
+        super().__init__()
+        if heads % len(dilations) or channels % heads:
+            raise ValueError(
+                f"heads must be a multiple of the {len(dilations)} dilations and divide the channels, "
+                f"got {heads} heads for {channels} channels"
+            )
+        self.heads, self.dilations = heads, dilations
+        self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # the 1x1 convolution, written as a linear layer because channels are last
+        qkv = F.linear(x, self.qkv.weight.flatten(1), self.qkv.bias)
+        qkv = qkv.unflatten(-1, (3, len(self.dilations), self.heads // len(self.dilations), -1))
+        q, k, v = qkv.unbind(3)  # each (B, H, W, groups, heads of the group, d)
+        groups = [
+            dilated_attention(q[:, :, :, i], k[:, :, :, i], v[:, :, :, i], r) for i, r in enumerate(self.dilations)
+        ]
+        return self.proj(torch.stack(groups, dim=3).flatten(3))

@@ -1,0 +1,45 @@
+"""Multi-head self-attention over all pixels of a map."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class GlobalAttention(nn.Module):
+    """Each pixel attends to all pixels, by torch's fused attention (no N x N matrix in memory).
+
+        q, k, v = Linear(x),      o = softmax(q k^T / sqrt(d)) v,      y = Linear(o)
+
+    Shape: (B, H, W, channels) -> (B, H, W, channels), any H and W.
+
+    Args:
+        channels: Channels of input and output.
+        heads: Attention heads; must divide ``channels``.
+        sr_ratio: Side of the windows over which keys and values are averaged first; 1 is plain attention. The cost
+            falls by its square. Windows at the border are cut, not padded.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``channels``, or ``sr_ratio`` is below 1.
+    """
+
+    def __init__(self, channels: int, heads: int, *, sr_ratio: int = 1):
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"heads must divide the channels, got {heads} heads for {channels} channels")
+        if sr_ratio < 1:
+            raise ValueError(f"sr_ratio must be at least 1, got {sr_ratio}")
+        self.heads, self.sr_ratio = heads, sr_ratio
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.sr_ratio > 1:
+            k, v = (self.averaged(y) for y in (k, v))
+        q, k, v = (y.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+    def averaged(self, x: torch.Tensor) -> torch.Tensor:
+        """Means over windows of ``sr_ratio``; they commute with the projection, which is linear."""
+        return F.avg_pool2d(x.permute(0, 3, 1, 2), self.sr_ratio, ceil_mode=True).permute(0, 2, 3, 1)

@@ -1,0 +1,93 @@
+"""Mixing attention (MixAtt): global self-attention and Monte Carlo attention over one map."""
+
+import torch
+from timm.layers import make_divisible
+from torch import nn
+
+from nnunet_attn.blocks.global_attention import GlobalAttention
+
+
+def sampled_mean(x: torch.Tensor) -> torch.Tensor:
+    """Mean of each channel over a random part of the map, the same part for the whole batch.
+
+    Law: the pixels are shuffled, the shuffled map is pooled adaptively to k x k cells with k drawn from {1, 2, 3}, and
+    one of the cells is drawn. A cell of a shuffled map is the mean over a random set of as many pixels as the cell has,
+    so that number is all we need of the pooling:
+
+        k ~ U{1, 2, 3},  i, j ~ U{0..k-1},  m = n_i(H) n_j(W),  n_i(L) = ceil((i + 1) L / k) - floor(i L / k)
+
+    All draws stay tensors of the default generator: one graph under torch.compile, and no branch that could differ
+    between the processes of DDP. The weights are float32, and so are product and sum under autocast: 1/m and the sum
+    leave the range of float16.
+
+    Shape: (B, C, H, W) -> (B, C, 1, 1).
+    """
+    k = torch.randint(1, 4, (1,), device=x.device)
+    cells = torch.randint(6, (2, 1), device=x.device) % k  # 6 outcomes split evenly for each k
+    rows, columns = (
+        ((i + 1) * length + k - 1) // k - i * length // k for i, length in zip(cells.unbind(), x.shape[2:], strict=True)
+    )
+    pixels = rows * columns
+    weights = (torch.randperm(x.shape[2] * x.shape[3], device=x.device) < pixels) / pixels
+    return (weights.unflatten(0, x.shape[2:]) * x).sum((2, 3), keepdim=True).to(x.dtype)
+
+
+class MonteCarloAttention(nn.Module):
+    """Channel weights from the mean of a randomly sampled part of the map.
+
+        A = sigmoid(W_2 ReLU(W_1 a)),      a: ``sampled_mean`` in training, the mean of the whole map in evaluation
+
+    The expectation of the sampled mean is the mean of the map, so evaluation is its deterministic counterpart.
+
+    Shape: (B, channels, H, W) -> (B, channels, 1, 1).
+
+    Args:
+        channels: Channels of the input.
+        gate: Whether a gate is made of the mean (W_1, W_2, sigmoid); False returns ``a`` itself, Eq. (9) to the letter.
+
+    Reference: Liu, Xu, Ho, FIAS (arXiv:2411.10881), Eq. (9), after Dai et al., "SvANet", WACV 2025 (arXiv:2407.07720).
+
+    Deviations: the gate is read out of the cited attention; Eq. (9) shows only the pooled mean (our choice). The hidden
+    width is the cited one: a quarter of the channels, to a multiple of 8, at least 32.
+    """
+
+    def __init__(self, channels: int, *, gate: bool = True):
+        super().__init__()
+        hidden = make_divisible(channels // 4, 8, min_value=32)
+        self.gate = nn.Identity()
+        if gate:
+            self.gate = nn.Sequential(
+                nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gate(sampled_mean(x) if self.training else x.mean((2, 3), keepdim=True))
+
+
+class MixingAttention(nn.Module):
+    """Global self-attention, and channel weights on top of it.
+
+        S = MHSA(LN(P_1)),      P_2 = S + P_1,      out = MCA(P_2) * P_2 + S
+
+    Shape: (B, channels, H, W) -> (B, channels, H, W).
+
+    Args:
+        channels: Channels of input and output.
+        heads: Heads of the self-attention.
+        mca_gate: See ``MonteCarloAttention``.
+        sr_ratio: See ``GlobalAttention``; for large patches.
+
+    Reference: Liu, Xu, Ho, FIAS (arXiv:2411.10881), Eq. (8)-(10) without the last convolution. S is the same symbol in
+    Eq. (8) and (10), so it is computed once.
+    """
+
+    def __init__(self, channels: int, heads: int, *, mca_gate: bool = True, sr_ratio: int = 1):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = GlobalAttention(channels, heads, sr_ratio=sr_ratio)
+        self.monte_carlo = MonteCarloAttention(channels, gate=mca_gate)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        attended = self.attention(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # S
+        mixed = attended + x  # P_2
+        return self.monte_carlo(mixed) * mixed + attended

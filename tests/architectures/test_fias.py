@@ -1,0 +1,184 @@
+"""FIAS as a whole: sizes, options, the maps for the mutation loss, precision, compilation, DDP."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nnunet_attn.architectures.fias import FIAS
+
+ABLATIONS = {"full": {}, "noDMK": {"dmk": False}, "sumFusion": {"fusion": "sum"}, "noMixAtt": {"mixatt": False}}
+
+
+@pytest.fixture(scope="module")
+def network() -> FIAS:
+    torch.manual_seed(0)
+    return FIAS(1, 3).eval()
+
+
+@pytest.mark.parametrize("size", [(40, 56), (45, 61), (48, 320), (256, 224), (1, 1)], ids=str)
+def test_any_size(network, size):
+    with torch.no_grad():
+        logits = network(torch.randn(1, 1, *size))
+    assert logits.shape == (1, 3, *size)
+    assert torch.isfinite(logits).all()
+
+
+def test_shape_at_512():
+    with torch.device("meta"):
+        assert FIAS(1, 3).eval()(torch.empty(1, 1, 512, 512)).shape == (1, 3, 512, 512)
+
+
+@pytest.mark.parametrize(
+    ("options", "parameters"),
+    [
+        ({}, 35_619_183),
+        ({"out_norm": True}, 35_619_183 + 2 * (72 + 144 + 288 + 576)),
+        ({"mca_gate": False}, 35_619_183 - 166_608 - 41_832 - 11_704 - 4_712),
+        ({"sr_ratio": 2}, 35_619_183),
+        ({"dropout": 0.0, "drop_path": 0.0}, 35_619_183),
+        ({"dmk": False, "fusion": "sum", "mixatt": False}, None),
+    ],
+    ids=str,
+)
+def test_options(options, parameters):
+    torch.manual_seed(0)
+    net = FIAS(1, 9, **options)
+    assert parameters in (None, sum(p.numel() for p in net.parameters()))
+    net(torch.randn(2, 1, 45, 61)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_input_channels_change_the_stems_only():
+    one, four = FIAS(1, 2).state_dict(), FIAS(4, 2).state_dict()
+    changed = {k for k in one if one[k].shape != four[k].shape}
+    assert changed == {"encoder.patch_embed.proj.0.weight", "dmk.stem.conv.weight"}
+
+
+def test_unknown_fusion_is_refused():
+    with pytest.raises(ValueError, match="'max'"):
+        FIAS(1, 2, fusion="max")
+
+
+def test_prediction_is_the_sum_of_the_three_maps(network):
+    """And they come finest first, checked by what each head alone changes."""
+    x, sizes = torch.randn(1, 1, 40, 56), []
+    hooks = [
+        head.register_forward_pre_hook(lambda _, args: sizes.append(tuple(args[0].shape[2:])))
+        for head in network.decoder.seg_layers
+    ]
+    network.decoder.deep_supervision = True
+    try:
+        with torch.no_grad():
+            aggregate, *maps = network(x)
+            torch.testing.assert_close(aggregate, sum(maps))
+            assert sizes == [(3, 4), (5, 7), (10, 14)]
+            for head, index in zip(network.decoder.seg_layers, (2, 1, 0), strict=True):  # coarsest head first
+                head.bias += 1
+                changed = network(x)[1:]
+                head.bias -= 1
+                for i in range(3):
+                    torch.testing.assert_close(changed[i], maps[i] + (i == index))
+    finally:
+        network.decoder.deep_supervision = False
+        for hook in hooks:
+            hook.remove()
+
+
+def test_block_1_has_no_predecessor_and_the_others_do():
+    widths = [
+        (b.convs[0].conv.in_channels, b.convs[0].conv.out_channels, b.out.out_channels)
+        for b in FIAS(1, 2).decoder.blocks
+    ]
+    assert widths == [(576, 576, 288), (576, 288, 144), (288, 144, 72), (144, 72, 72)]
+
+
+def test_training_compiles_in_one_graph_and_draws_anew():
+    torch.manual_seed(0)
+    net = FIAS(1, 2, dropout=0.0, drop_path=0.0, deep_supervision=True)  # only Monte Carlo attention draws
+    x = torch.randn(2, 1, 40, 56)
+    torch.compiler.reset()
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 0.0
+    with torch.no_grad():
+        outputs = [compiled(x)[0] for _ in range(4)]
+        assert any(not torch.allclose(outputs[0], o, atol=1e-6) for o in outputs[1:])
+        torch.manual_seed(3)
+        once = compiled(x)
+        torch.manual_seed(3)
+        eager = net(x)
+    assert len(once) == 4
+    for a, b in zip(once, eager, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_low_precision_at_the_scale_of_trained_weights(dtype):
+    """Linear weights three times the initial ones, for maps up to about 50: no worse than rounding the weights is."""
+    torch.manual_seed(0)
+    net = FIAS(1, 3).eval()
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight.mul_(3)
+        x = 5 * torch.randn(1, 1, 48, 64)
+        exact = [net(x), *net.encoder(x)]
+        with torch.autocast("cpu", dtype=dtype):
+            close = [net(x), *net.encoder(x)]
+        for parameter in net.parameters():
+            parameter.copy_(parameter.to(dtype))
+        rounded = [net(x.to(dtype).float()), *net.encoder(x.to(dtype).float())]
+    assert max(tap.abs().max() for tap in exact[1:]) > 40
+    for e, c, r in zip(exact, close, rounded, strict=True):
+        assert (c.float() - e).norm() < 4 * (r - e).norm() < 0.1 * e.norm()
+
+
+TWO_PROCESSES = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from nnunet_attn.architectures.fias import FIAS
+torch.set_num_threads(1)
+rank, options = int(sys.argv[1]), eval(sys.argv[3])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+torch.manual_seed(rank)
+net = DistributedDataParallel(FIAS(1, 2, deep_supervision=True, **options))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(2):
+    optimizer.zero_grad()
+    sum(m.square().mean() for m in net(torch.randn(2, 1, 40, 56))[1:]).backward()
+    optimizer.step()
+mine = torch.cat([p.detach().flatten() for p in net.parameters()])
+first = mine.clone()
+dist.broadcast(first, 0)
+draws = [torch.zeros(1), torch.zeros(1)]
+dist.all_gather(draws, torch.rand(1))
+assert torch.equal(mine, first) and torch.isfinite(mine).all() and draws[0] != draws[1]
+print("identical")
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    "options", [pytest.param(v, marks=[pytest.mark.slow] if v else [], id=k) for k, v in ABLATIONS.items()]
+)
+def test_two_processes_keep_identical_replicas(options, tmp_path):
+    """DDP without a search for unused parameters; each process draws its own samples."""
+    arguments = [sys.executable, "-c", TWO_PROCESSES]
+    runs = [
+        subprocess.Popen(
+            [*arguments, str(rank), str(tmp_path / "rendezvous"), repr(options)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    try:
+        for run in runs:
+            out, err = run.communicate(timeout=300)
+            assert run.returncode == 0, err[-3000:]
+            assert out.strip() == "identical"
+    finally:
+        for run in runs:
+            run.kill()
