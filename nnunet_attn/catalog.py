@@ -87,9 +87,7 @@ FAMILIES = {
     "dcau_net": Family(
         "DCAU-Net", "arXiv:2603.09530", "from the paper alone; no code was released", ("paper", "paperACDC")
     ),
-    "fias": Family(
-        "FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer, whose weights load"
-    ),
+    "fias": Family("FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer code"),
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
 
