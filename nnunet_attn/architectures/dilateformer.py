@@ -100,7 +100,7 @@ class DilateFormer(nn.Module):
         drop_path: Stochastic depth of the last block, rising linearly from 0.
 
     Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
-    (arXiv:2302.01791), Fig. 4 and Table 1.
+    (arXiv:2302.01791), the model "Tiny".
 
     Deviations: attention in forms that need no unfolded map and no attention matrix; no fixed image size. The biases of
     the convolutions before BatchNorm (``stages.*.downsample.proj.0.bias``) are the released code's; their gradient is

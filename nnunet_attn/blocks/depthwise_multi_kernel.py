@@ -20,7 +20,8 @@ class DepthwiseMultiKernel(nn.Module):
 
     Deviations: the second line of Eq. (1) prints DWConv(L_{l-1}); Eq. (2) adds the result to L_l, which fixes L_l.
     Our choices, where the paper is silent: the size is halved in the 3x3 convolution, the only operator between the
-    stages; no norm or activation after the depth-wise convolutions.
+    stages; norm and activation follow the 3x3 and the 1x1 convolution, not the depth-wise ones (the paper writes
+    convolutions alone); one block per stage.
     """
 
     def __init__(self, in_channels: int, out_channels: int):

@@ -22,7 +22,7 @@ def dilated_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilatio
     Shape: q, k, v (B, H, W, heads, d) -> (B, H, W, heads, d).
 
     Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
-    (arXiv:2302.01791), Eq. (1)-(3).
+    (arXiv:2302.01791), sliding window dilated attention; FIAS (arXiv:2411.10881), section 2.2.
     """
     height, width, dim = q.shape[1], q.shape[2], q.shape[-1]
     r = dilation
@@ -65,7 +65,7 @@ class MultiScaleDilatedAttention(nn.Module):
     Raises:
         ValueError: ``heads`` is no multiple of the number of dilations, or ``channels`` none of ``heads``.
 
-    Reference: Jiao et al., DilateFormer (arXiv:2302.01791), Eq. (4).
+    Reference: Jiao et al., DilateFormer (arXiv:2302.01791), multi-scale dilated attention.
 
     Deviations: nine shifted products where the released code unfolds; nothing is written into the input.
     """
@@ -86,7 +86,5 @@ class MultiScaleDilatedAttention(nn.Module):
         qkv = F.linear(x, self.qkv.weight.flatten(1), self.qkv.bias)
         qkv = qkv.unflatten(-1, (3, len(self.dilations), self.heads // len(self.dilations), -1))
         q, k, v = qkv.unbind(3)  # each (B, H, W, groups, heads of the group, d)
-        groups = [
-            dilated_attention(q[:, :, :, i], k[:, :, :, i], v[:, :, :, i], r) for i, r in enumerate(self.dilations)
-        ]
-        return self.proj(torch.stack(groups, dim=3).flatten(3))
+        groups = zip(q.unbind(3), k.unbind(3), v.unbind(3), self.dilations, strict=True)
+        return self.proj(torch.stack([dilated_attention(*group) for group in groups], dim=3).flatten(3))

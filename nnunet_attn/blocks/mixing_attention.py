@@ -45,7 +45,8 @@ class MonteCarloAttention(nn.Module):
         channels: Channels of the input.
         gate: Whether a gate is made of the mean (W_1, W_2, sigmoid); False returns ``a`` itself, Eq. (9) to the letter.
 
-    Reference: Liu, Xu, Ho, FIAS (arXiv:2411.10881), Eq. (9), after Dai et al., "SvANet", WACV 2025 (arXiv:2407.07720).
+    Reference: Liu, Xu, Ho, FIAS (arXiv:2411.10881), Eq. (9), after the Monte Carlo attention of Dai et al., "Exploiting
+    Scale-Variant Attention for Segmenting Small Medical Objects" (SvANet), IEEE TNNLS 2026 (arXiv:2407.07720).
 
     Deviations: the gate is read out of the cited attention; Eq. (9) shows only the pooled mean (our choice). The hidden
     width is the cited one: a quarter of the channels, to a multiple of 8, at least 32.
