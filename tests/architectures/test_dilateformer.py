@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nnunet_attn.architectures.dilateformer import DilateFormer
 from nnunet_attn.architectures.fias import FIAS
@@ -57,6 +58,23 @@ def test_four_scales_rounded_up(size):
         taps = DilateFormer(1).eval()(torch.randn(1, 1, *size))
     for i, (tap, width) in enumerate(zip(taps, (72, 144, 288, 576), strict=True)):
         assert tap.shape == (1, width, *(-(-n // 2 ** (i + 2)) for n in size))
+
+
+def test_taps_leave_before_downsampling():
+    torch.manual_seed(0)
+    encoder, x = DilateFormer(1).eval(), torch.randn(1, 1, 40, 56)
+    with torch.no_grad():
+        taps = encoder(x)
+        y = encoder.patch_embed(x)
+        for stage, tap in zip(encoder.stages, taps, strict=True):
+            for block in stage.blocks:
+                y = y + F.conv2d(y, block.pos_embed.weight, block.pos_embed.bias, padding=1, groups=y.shape[1])
+                tokens = y.permute(0, 2, 3, 1)
+                tokens = tokens + block.attn(F.layer_norm(tokens, y.shape[1:2], eps=1e-6))
+                hidden = F.gelu(block.mlp.fc1(F.layer_norm(tokens, y.shape[1:2], eps=1e-6)))
+                y = (tokens + block.mlp.fc2(hidden)).permute(0, 3, 1, 2)
+            torch.testing.assert_close(tap, y)
+            y = stage.downsample(y)
 
 
 @pytest.mark.parametrize(
