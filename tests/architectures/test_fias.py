@@ -1,14 +1,9 @@
-"""FIAS as a whole: sizes, options, the maps for the mutation loss, precision, compilation, DDP."""
-
-import subprocess
-import sys
+"""FIAS as a whole: sizes, options, the maps for the mutation loss, precision, compilation."""
 
 import pytest
 import torch
 
 from nnunet_attn.architectures.fias import FIAS
-
-ABLATIONS = {"full": {}, "noDMK": {"dmk": False}, "sumFusion": {"fusion": "sum"}, "noMixAtt": {"mixatt": False}}
 
 
 @pytest.fixture(scope="module")
@@ -157,51 +152,3 @@ def test_low_precision_at_the_scale_of_trained_weights(dtype):
         error = (c.float() - e).norm()
         assert error < 4 * (r - e).norm()
         assert error < 32 * torch.finfo(dtype).eps * e.norm()
-
-
-TWO_PROCESSES = """
-import sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-from nnunet_attn.architectures.fias import FIAS
-torch.set_num_threads(1)
-rank, options = int(sys.argv[1]), eval(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
-torch.manual_seed(rank)
-net = DistributedDataParallel(FIAS(1, 2, deep_supervision=True, **options))
-optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-for _ in range(2):
-    optimizer.zero_grad()
-    sum(m.square().mean() for m in net(torch.randn(2, 1, 40, 56))[1:]).backward()
-    optimizer.step()
-mine = torch.cat([p.detach().flatten() for p in net.parameters()])
-first = mine.clone()
-dist.broadcast(first, 0)
-draws = [torch.zeros(1), torch.zeros(1)]
-dist.all_gather(draws, torch.rand(1))
-assert torch.equal(mine, first) and torch.isfinite(mine).all() and draws[0] != draws[1]
-print("identical")
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.parametrize(
-    "options", [pytest.param(v, marks=[pytest.mark.slow] if v else [], id=k) for k, v in ABLATIONS.items()]
-)
-def test_two_processes_keep_identical_replicas(options, tmp_path):
-    """DDP without a search for unused parameters; each process draws its own samples."""
-    arguments = [sys.executable, "-c", TWO_PROCESSES]
-    runs = [
-        subprocess.Popen(
-            [*arguments, str(rank), str(tmp_path / "rendezvous"), repr(options)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    try:
-        for run in runs:
-            out, err = run.communicate(timeout=300)
-            assert run.returncode == 0, err[-3000:]
-            assert out.strip() == "identical"
-    finally:
-        for run in runs:
-            run.kill()
