@@ -47,6 +47,7 @@ class Entry:
         arguments: Arguments that stand in for the plans, for networks that follow them.
         dimensions: Numbers of spatial axes that the network takes.
         test_size: A small image for the contract tests, of a size that is no multiple of anything.
+        test_arguments: Arguments that make the network shallow where a test takes long and depth adds nothing to it.
         gradient_free: Patterns (``re.fullmatch``) of parameters whose gradient is zero by construction, with the
             reason in the network's docstring.
     """
@@ -64,6 +65,7 @@ class Entry:
     num_classes: int = 9
     image_size: tuple[int, ...] = (224, 224)
     test_size: tuple[int, ...] = (40, 56)
+    test_arguments: dict[str, object] = field(default_factory=dict)
     gradient_free: tuple[str, ...] = ()
 
     def resolved_arguments(self) -> dict[str, object]:
@@ -119,6 +121,7 @@ ENTRIES: tuple[Entry, ...] = (
             "norm",
             "implementation",
         ),
+        test_arguments={"depths": (1, 1, 1, 1)},
         gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",),
     ),
     Entry(

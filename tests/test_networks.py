@@ -129,7 +129,7 @@ def test_heads_are_where_nnunet_looks_for_them(entry):
 @NETWORKS
 def test_compiles_in_one_graph(entry):
     torch.manual_seed(0)
-    network = build(entry).eval()
+    network = build(entry, **entry.test_arguments).eval()
     x = image(entry)
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager")
