@@ -12,15 +12,16 @@ ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def folders_with_modules(top: Path, name: str) -> set[str]:
-    found = {p.parent.relative_to(top).parts for p in top.rglob("*.py") if "__pycache__" not in p.parts}
+def folders_with_files(top: Path, name: str) -> set[str]:
+    files = [p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    found = {p.parent.relative_to(top).parts for p in files}
     return {".".join((name, *parts)) for parts in found}
 
 
 def test_listed_packages_are_those_on_disk():
-    on_disk = folders_with_modules(ROOT / "nnunet_attn", "nnunet_attn")
+    on_disk = folders_with_files(ROOT / "nnunet_attn", "nnunet_attn")
     for name, folder in CONFIG["tool"]["setuptools"]["package-dir"].items():
-        on_disk |= folders_with_modules(ROOT / folder, name)
+        on_disk |= folders_with_files(ROOT / folder, name)
     assert set(CONFIG["tool"]["setuptools"]["packages"]) == on_disk
 
 
