@@ -2,9 +2,9 @@
 
 import contextlib
 import inspect
+import io
 import re
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -164,7 +164,7 @@ def measure_network(model: Model, facts: Facts) -> None:
     channels = determine_num_input_channels(plans, configuration, model.dataset)
     heads = plans.get_label_manager(model.dataset).num_segmentation_heads
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(io.StringIO()):
             build = recursive_find_trainer_class_by_name(model.trainer).build_network_architecture
             with torch.device("meta"):
                 if "plans_manager" in inspect.signature(build).parameters:

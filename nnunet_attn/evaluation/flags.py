@@ -45,6 +45,8 @@ def training_flags(models: Sequence[Model], facts: Mapping[str, Facts]) -> list[
         )
     for model in models:
         f = facts[model.name]
+        if f.schedule is None:
+            flags.append(f"{model.name}: schedule not recorded, debug.json is missing from its folds.")
         if f.varying:
             flags.append(f"{model.name}: its folds differ in {', '.join(f.varying)}.")
         if model is models[0]:

@@ -80,7 +80,7 @@ def _add_surface_metrics(scores: RowScores, jobs: Sequence[Job], model: Model, r
         UserError: the files do not give the Dice that summary.json has: one of both was changed since.
     """
     unit = ""
-    for result in score_cases(jobs, rules, processes=processes):
+    for result in score_cases(jobs, rules, processes=processes, title=model.name):
         entry, unit = scores[result.job.fold, result.job.case], result.unit
         for name, values in result.values.items():
             stored, now = entry[name]["Dice"], values["Dice"]
@@ -143,7 +143,7 @@ def from_test_set(
     result = Gathered(TEST_SET, {}, {}, {})
     for model, folder in zip(models, test, strict=True):
         jobs = find_jobs(folder, references, model.dataset["file_ending"])
-        scores = score_cases(jobs, rules, processes=processes)
+        scores = score_cases(jobs, rules, processes=processes, title=model.name)
         result.scores[model.name] = {("test", s.job.case): s.values for s in scores}
         result.predictions[model.name] = {job.case: job.prediction for job in jobs}
         result.references = {job.case: job.reference for job in jobs}

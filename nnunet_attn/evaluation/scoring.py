@@ -84,14 +84,16 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
     return Scores(job, values, prediction.unit)
 
 
-def score_cases(jobs: Sequence[Job], rules: Rules, *, processes: int = 1, progress: bool = True) -> list[Scores]:
+def score_cases(
+    jobs: Sequence[Job], rules: Rules, *, processes: int = 1, progress: bool = True, title: str = "scoring"
+) -> list[Scores]:
     """Score cases in the order given; with several processes, each holds one case at a time.
 
     Raises:
         UserError: cases cannot be scored (all are named), or a worker process died.
     """
     results: dict[int, Scores | str] = {}
-    bar = tqdm(total=len(jobs), desc="scoring", unit="case", disable=not progress)
+    bar = tqdm(total=len(jobs), desc=title, unit="case", disable=not progress)
     with bar:
         if processes <= 1 or len(jobs) == 1:
             for i, job in enumerate(jobs):

@@ -398,6 +398,14 @@ def test_a_row_with_the_other_recipe_is_named_as_what_tells_them_apart(two_rows)
     assert "Row nnUNetTrainerStockAdamW tells the two apart." in flags
 
 
+def test_schedule_that_nobody_recorded_is_said(two_rows):
+    for k in range(5):
+        (two_rows.fold(STOCK, k) / "debug.json").unlink()
+    result = run()
+    assert any(f"{STOCK}: schedule not recorded" in flag for flag in result.flags)
+    assert result.facts[STOCK].recipe["optimiser"] == "not recorded"
+
+
 def test_folds_that_differ_among_themselves_are_flagged(two_rows):
     change_json(two_rows.fold(OURS, 2) / "debug.json", lambda d: d.update(initial_lr="0.1"))
     assert any(f"{OURS}: its folds differ in initial rate" in flag for flag in run().flags)

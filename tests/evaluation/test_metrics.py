@@ -73,6 +73,20 @@ def test_hd95_equals_medpy_on_organs_in_a_large_volume():
     assert hd95(prediction, reference, 2.0) == pytest.approx(medpy_hd95(prediction, reference, 2.0), abs=1e-9)
 
 
+@pytest.mark.parametrize("specks", [3, 60, 6000])
+def test_specks_far_from_the_organ(specks):
+    """Few border voxels in a large box and many, which are computed differently."""
+    shape, spacing = (30, 60, 64), (3.0, 0.8, 0.9)
+    reference = ellipsoid(shape, (12, 30, 32), (3, 8, 9))
+    prediction = np.roll(reference, 2, axis=1)
+    prediction.flat[np.random.default_rng(0).choice(prediction.size, specks, replace=False)] = True
+    expected = medpy_hd95(prediction, reference, spacing)
+    assert hd95(prediction, reference, spacing) == pytest.approx(expected, abs=1e-9)
+    if specks < 100:
+        within = brute_distances(prediction, reference, spacing) <= 2.4 * (1 + 1e-6)
+        assert nsd(prediction, reference, spacing, 2.4) == pytest.approx(within.mean(), abs=1e-12)
+
+
 def test_masks_that_touch_the_edge_of_the_image_have_a_border_there():
     full = np.ones((6, 7), dtype=bool)
     centre = np.zeros_like(full)
