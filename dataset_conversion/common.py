@@ -135,9 +135,11 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
     return bins
 
 
-def _leaks(cases: Sequence[Case]) -> list[str]:
-    """Warn of test cases whose group is trained on."""
+def _warnings(cases: Sequence[Case]) -> list[str]:
+    """Warn of test cases whose group is trained on, and of nothing to train on."""
     learned = {case.group for case in cases if case.part != "test"}
+    if not learned:
+        return ["test cases only: predict on them with a model of another dataset"]
     shared = {case.group for case in cases if case.part == "test"} & learned
     if not shared:
         return []
@@ -219,7 +221,7 @@ class Converter:
             notes.append(f"SOURCE holds {len(found.cases)} cases; the complete dataset has {known}")
         if split is None:  # official validation cases take part in the five folds
             cases = [replace(case, part="test" if case.part == "test" else "train") for case in found.cases]
-            return replace(found, cases=cases, notes=notes + _leaks(cases))
+            return replace(found, cases=cases, notes=notes + _warnings(cases))
         if split not in self.splits:
             raise UserError(f"{self.key} has no split {split!r}; it has: {', '.join(self.splits) or 'none'}")
         cases, missing = self.splits[split](found.cases)
@@ -232,7 +234,7 @@ class Converter:
             notes.append(f"missing of split {split}: {_some(missing)}")
         if left_out := sorted({case.name for case in found.cases} - {case.name for case in cases}):
             notes.append(f"{len(left_out)} cases are not in split {split} and were left out: {_some(left_out)}")
-        return replace(found, cases=cases, notes=notes + _leaks(cases))
+        return replace(found, cases=cases, notes=notes + _warnings(cases))
 
     def describe(
         self,

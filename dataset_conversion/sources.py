@@ -124,7 +124,9 @@ def _list(path: Path, scratch: Path) -> Iterable[File]:
     try:
         if tarfile.is_tarfile(path):
             return list(_list_tar(path, scratch))
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk, not of the decompressor
+            raise
         raise UserError(f"{path} is damaged ({error}); download it again") from error
     raise UserError(f"{path} is neither a folder nor a complete zip or tar archive; download it again")
 

@@ -73,6 +73,7 @@ def test_wheel_has_one_package_and_the_startup_files(wheel):
     assert top == {"nnunet_attn", "_nnunet_attn_startup.py", "nnunet_attn.pth", "nnunet_attn.start"}
     assert "nnunet_attn/trainers/__init__.py" in wheel.namelist()
     assert "nnunet_attn/dataset_conversion/__init__.py" in wheel.namelist()
+    assert "nnunet_attn/dataset_conversion/splits/kvasir_pranet_test.txt" in wheel.namelist()
     assert "nnunet_attn/_discovery/nnunet_attn_trainers.py" in wheel.namelist()
     assert "nnunet_attn/py.typed" in wheel.namelist()
 

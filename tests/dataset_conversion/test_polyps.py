@@ -147,6 +147,7 @@ def test_pranet_tests_on_all_of_colondb(make_source, nnunet_folders, refused):
     assert names(folder, "Tr") == []
     assert not (folder / "splits_final.json").exists()
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 0
+    assert "test cases only: predict on them with a model of another dataset" in read_record(folder)["notes"]
 
 
 def test_kvasirs_lists():

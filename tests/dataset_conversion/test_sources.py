@@ -118,6 +118,16 @@ def test_truncated_archives_are_refused(folder, tmp_path, name):
         open_sources([path], tmp_path)
 
 
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tar.bz2", "x.tar.xz"])
+def test_damaged_compressed_tar_is_named(folder, tmp_path, name):
+    path = pack(folder, tmp_path / name)
+    data = bytearray(path.read_bytes())
+    data[-12 if name.endswith("gz") else -40] ^= 0x55  # in the checksum at the end
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"{name} is (damaged|neither a folder nor a complete) .*download it again"):
+        open_sources([path], tmp_path)
+
+
 def test_damaged_zip_member_is_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.txt", b"the quick brown fox")
