@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from nnunet_attn.catalog import parse_trainer_name
 
 PROTOCOL = (
-    "Another protocol: the paper's own train/test split and images resized to its input size; Dice and HD95 by the "
-    "TransUNet family's code, which ignores voxel spacing (its mm are voxels), gives an absent class that is predicted "
-    "Dice 1 and HD95 0, and a missed one 0 and 0; no spread over seeds. Not comparable with the columns beside it."
+    "Another protocol: the paper's own train/test split, images resized to its input size, and, as far as its code is "
+    "known, the scoring of the TransUNet family, which ignores voxel spacing (its mm are voxels), gives an absent "
+    "class that is predicted Dice 1 and HD95 0, and a missed one 0 and 0; rarely a spread over seeds. The two columns "
+    "do not compare."
 )
 
 

@@ -202,5 +202,5 @@ class Tables:
                 rows.append([self.short[model.name], _number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
         if not rows:
             return [Heading("Published numbers"), Text("The papers print none for these trainers on this dataset.")]
-        header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95 (voxels)", "paper"]
+        header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95", "paper"]
         return [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows)]
