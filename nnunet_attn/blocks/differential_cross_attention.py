@@ -31,10 +31,15 @@ def window_summaries(x: torch.Tensor, window: int) -> torch.Tensor:
     return rearrange(means, "b c h w -> b (h w) c")
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in float32 if it is coarser than that."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def softmax_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """``softmax(q k^T / sqrt(d))`` over the keys (Eq. 3), in float32. (..., N, d), (..., M, d) -> (..., N, M)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return scores.float().softmax(dim=-1)
+    return at_least_float32(scores).softmax(dim=-1)
 
 
 class WindowCrossAttention(nn.Module):
@@ -112,8 +117,8 @@ class DifferentialCrossAttention(WindowCrossAttention):
     are filled up with zeros to the width 2 d of the values, since fused kernels want one width; the scale stays that of
     width d. No N x M map is kept for the backward pass.
 
-    Lambda, the difference and the norm are computed in float32: squares overflow float16 from 256 on, and a head would
-    silently become zero.
+    Lambda, the difference and the norm are computed in float32: squares of 256 and more overflow float16, and the norm
+    would silently turn the head to zero.
 
     Args:
         lambda_init: The constant of Eq. (5) and (6): ``lambda_schedule(l)`` in the l-th block, or a fixed number for an
@@ -144,12 +149,12 @@ class DifferentialCrossAttention(WindowCrossAttention):
 
     def attention_lambda(self) -> torch.Tensor:
         """Eq. (5), in float32."""
-        q1, k1, q2, k2 = (v.float() for v in (self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2))
+        q1, k1, q2, k2 = (at_least_float32(v) for v in (self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2))
         return torch.exp((q1 * k1).sum()) - torch.exp((q2 * k2).sum()) + self.lambda_init
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         heads = self.plain(query, key, value) if self.implementation == "plain" else self.fused(query, key, value)
-        weight = (1 - self.lambda_init) * self.norm.weight.float()
+        weight = (1 - self.lambda_init) * at_least_float32(self.norm.weight)
         heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)  # Eq. (6)
         return rearrange(heads, "b n h w -> b n (h w)").to(value.dtype)
 
@@ -159,8 +164,8 @@ class DifferentialCrossAttention(WindowCrossAttention):
         k1, k2 = rearrange(key, "b m (h j d) -> j b h m d", j=2, d=self.width)
         v = rearrange(value, "b m (h w) -> b h m w", h=self.heads)
         a1, a2 = softmax_map(q1, k1), softmax_map(q2, k2)  # (B, h, N, M)
-        output = (a1 - self.attention_lambda() * a2) @ v.float()
-        return rearrange(output, "b h n w -> b n h w")
+        output = (a1 - self.attention_lambda() * a2) @ at_least_float32(v)
+        return at_least_float32(rearrange(output, "b h n w -> b n h w"))  # autocast would give a coarser product
 
     def fused(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """The same by one call of a fused kernel. Returns (B, N, h, 2 d) in float32."""
@@ -168,5 +173,5 @@ class DifferentialCrossAttention(WindowCrossAttention):
         q, k = (F.pad(t, (0, self.width)).transpose(1, 2) for t in (q, k))  # (B, 2 h, N or M, 2 d)
         v = rearrange(value, "b m (h w) -> b h m w", h=self.heads).repeat_interleave(2, dim=1)
         output = F.scaled_dot_product_attention(q, k, v, scale=self.width**-0.5)
-        o1, o2 = rearrange(output, "b (h j) n w -> j b n h w", j=2).float()
-        return o1 - self.attention_lambda() * o2
+        o1, o2 = rearrange(output, "b (h j) n w -> j b n h w", j=2)
+        return at_least_float32(o1) - self.attention_lambda() * at_least_float32(o2)
