@@ -99,7 +99,9 @@ def test_concatenation_is_two_convolutions_of_skip_and_decoder_feature():
     assert first.conv.weight.shape == (4, 8, 3, 3)
 
 
-@pytest.mark.parametrize("module", [ChannelSpatialFusion(4, reduction=2), ConcatFusion(4)], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "module", [ChannelSpatialFusion(4, reduction=2), ConcatFusion(4)], ids=lambda m: type(m).__name__
+)
 def test_gradcheck(module):
     torch.manual_seed(0)
     module = module.double().eval()
