@@ -90,6 +90,14 @@ def test_heads_and_norms_of_the_paper_s_stages():
             assert block.attention.lambda_q1.shape == (32,)
 
 
+def test_patch_embeddings_are_convolutions_of_stride_2():
+    stem, *others = ([m for m in embed.modules() if not list(m.children())] for embed in on_meta().encoder.patch_embeds)
+    assert [type(m) for m in stem] == [nn.Conv2d, nn.BatchNorm2d, nn.GELU, nn.Conv2d, nn.BatchNorm2d]
+    assert all([type(m) for m in embed] == [nn.Conv2d, nn.BatchNorm2d] for embed in others)
+    for conv in (stem[0], stem[3], *(embed[0] for embed in others)):
+        assert (conv.kernel_size, conv.stride, conv.bias) == ((3, 3), (2, 2), None)
+
+
 # ---- sizes ----------------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +132,7 @@ def test_any_size_and_number_of_channels(size, channels):
         features, logits = network.encoder(x), network(x)
     for stride, feature in zip((4, 8, 16, 32), features, strict=True):
         assert feature.shape[2:] == tuple(-(-n // stride) for n in size)
+        assert feature.is_contiguous(memory_format=torch.channels_last)
     assert logits.shape == (2, 3, *size)
     assert logits.isfinite().all()
 
