@@ -206,7 +206,7 @@ def test_any_other_failure_to_write_is_one_line_too(acdc_source, refused, monkey
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, how):
+def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how):
     """No half dataset, no process left behind, and a rerun is clean."""
     for number in range(8, 60):
         source = acdc_source / "training" / f"patient{number:03d}"
@@ -214,21 +214,27 @@ def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, how):
         for file in list(source.iterdir()):
             file.rename(source / file.name.replace("patient002", f"patient{number:03d}"))
     command = [sys.executable, "-m", "nnunet_attn.dataset_conversion.acdc", str(acdc_source), "27", "--processes", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    said = tmp_path / "said"
+    with said.open("w") as stderr:  # a pipe would be held open by workers that stay
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
     partial = nnunet_folders / ".Dataset027_ACDC.partial"
-    while process.poll() is None and len(list(partial.glob("imagesTr/*"))) < 3:
-        time.sleep(0.002)
-    (os.kill if how == signal.SIGKILL else os.killpg)(process.pid, how)
-    said = process.communicate()[1]
-    assert not (nnunet_folders / "Dataset027_ACDC").exists(), "it had finished before it was stopped"
-    assert process.returncode == (-how if how == signal.SIGKILL else 1)
-    if how == signal.SIGINT:
-        assert said.splitlines()[-1:] == ["convert acdc: error: interrupted; nothing was kept"]
-        assert list(nnunet_folders.iterdir()) == []
-    deadline = time.monotonic() + 20
-    while _alive(process.pid):
-        assert time.monotonic() < deadline, "workers outlive the command"
-        time.sleep(0.05)
+    try:
+        while process.poll() is None and len(list(partial.glob("imagesTr/*"))) < 3:
+            time.sleep(0.002)
+        (os.kill if how == signal.SIGKILL else os.killpg)(process.pid, how)
+        process.wait(timeout=30)
+        assert not (nnunet_folders / "Dataset027_ACDC").exists(), "it had finished before it was stopped"
+        assert process.returncode == (-how if how == signal.SIGKILL else 1)
+        if how == signal.SIGINT:
+            assert said.read_text().splitlines()[-1:] == ["convert acdc: error: interrupted; nothing was kept"]
+            assert list(nnunet_folders.iterdir()) == []
+        deadline = time.monotonic() + 20
+        while _alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _alive(process.pid), "workers outlive the command"
+    finally:
+        if _alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert [p.name for p in nnunet_folders.iterdir()] == ["Dataset027_ACDC"]
     assert len(list((nnunet_folders / "Dataset027_ACDC/labelsTr").iterdir())) == 2 * 59
