@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 
 from nnunet_attn import __version__
@@ -35,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit code 0: done; 1: an error, said in one line on stderr; 2: wrong usage."""
     options = make_parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch's, of its own use of itself
     try:
         return options.run(options) or 0
     except UserError as error:
