@@ -196,10 +196,11 @@ class DCAUNet(nn.Module):
     steps. Our choice, so that both counts come within 1 % (21.61 M, 4.66 G by fvcore, for 3 channels and 9
     classes): depths 3, 4, 8, 3; strided 3x3 convolutions, without bias before BatchNorm, as patch embedding; 1x1
     CBR before each resize; the last step from 64 to 16 channels. Many other choices would fit too. Our choice
-    without weight in the counts: head width, pre-norm ("residual connection, followed by Layer Normalization" may
-    mean "post"), epsilon of the norms, initialisation, no drop path, the reading of "fixed" in Table IV as a fixed
-    constant. The ImageNet weights behind the paper's headline are not public; any weights for ``encoder`` can be
-    loaded at the start of a training.
+    without weight in the counts: head width, pixel keys in the last stage at other sizes than 224 x 224, bilinear
+    resizing, pre-norm ("residual connection, followed by Layer Normalization" may mean "post"), epsilon of the
+    norms, initialisation, no drop path, the reading of "fixed" in Table IV as a fixed constant. The ImageNet
+    weights behind the paper's headline are not public; any weights for ``encoder`` can be loaded at the start of a
+    training.
 
     In training the gradient of the very last bias of the encoder (of the last MLP, with "post" of the last norm) is
     zero: what is added to all pixels alike passes the 1x1 convolution and is removed by BatchNorm.
