@@ -62,7 +62,7 @@ def test_info_of_stock_network(suffix, capsys):
 
 def test_info_of_an_unknown_name_suggests(capsys):
     assert main(["info", "nnUNetTrainerStockAdam"]) == 1
-    assert "did you mean nnUNetTrainerStockAdamW?" in capsys.readouterr().err
+    assert "did you mean nnUNetTrainerStockAdamW" in capsys.readouterr().err
 
 
 def test_doctor_finds_the_trainers(capsys, tmp_path, monkeypatch):
