@@ -89,9 +89,19 @@ FAMILIES = {
     "dcau_net": Family(
         "DCAU-Net", "arXiv:2603.09530", "from the paper alone; no code was released", ("paper", "paperACDC")
     ),
+    "dual_cross_attention": Family(
+        "Dual Cross-Attention",
+        "arXiv:2303.17696",
+        "six hosts equal to the released code; on nnU-Net's own networks our design",
+    ),
     "fias": Family("FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer code"),
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
+
+DUAL_CROSS_ATTENTION_BIASES = (
+    r"skips\.(\d\.)?project\.\d\.bias",
+    r"skips\.(\d\.)?blocks\.0\.attentions\.1\.maps\.\d\.(value|output)\.bias",
+)
 
 ENTRIES: tuple[Entry, ...] = (
     Entry(
@@ -123,6 +133,120 @@ ENTRIES: tuple[Entry, ...] = (
         ),
         test_arguments={"depths": (1, 1, 1, 1)},
         gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",),
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCA",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAPlainConvUNet",
+        cost=Cost(20_737_197, 12.967),
+        ablations={
+            "noDCA": Cost(20_626_637, 10.925),
+            "channelOnly": Cost(20_726_637, 11.492),
+            "spatialOnly": Cost(20_726_637, 12.605),
+        },
+        options=("dca", "dca_kwargs", "levels", "max_tokens"),
+        arguments={
+            "patch_size": (224, 224),
+            "n_stages": 6,
+            "features_per_stage": (32, 64, 128, 256, 512, 512),
+            "conv_op": "torch.nn.Conv2d",
+            "kernel_sizes": ((3, 3),) * 6,
+            "strides": ((1, 1), *((2, 2),) * 5),
+            "n_conv_per_stage": (2,) * 6,
+            "n_conv_per_stage_decoder": (2,) * 5,
+            "conv_bias": True,
+            "norm_op": "torch.nn.InstanceNorm2d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        dimensions=(2, 3),
+        test_size=(64, 96),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCAUNet",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAUNet",
+        cost=Cost(8_748_169, 14.585),
+        ablations={
+            "noDCA": Cost(8_637_609, 12.543),
+            "channelOnly": Cost(8_737_609, 13.110),
+            "spatialOnly": Cost(8_737_609, 14.224),
+        },
+        paper_cost="8.75 M",
+        options=("dca", "dca_kwargs", "activated_skips"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCAVNet",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAVNet",
+        cost=Cost(36_080_930, 33.832),
+        ablations={
+            "noDCA": Cost(35_970_370, 31.790),
+            "channelOnly": Cost(36_070_370, 32.357),
+            "spatialOnly": Cost(36_070_370, 33.471),
+        },
+        paper_cost="36.08 M",
+        options=("dca", "dca_kwargs"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCAR2UNet",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAR2UNet",
+        cost=Cost(9_892_553, 31.245),
+        ablations={
+            "noDCA": Cost(9_781_993, 29.203),
+            "channelOnly": Cost(9_881_993, 29.770),
+            "spatialOnly": Cost(9_881_993, 30.884),
+        },
+        paper_cost="9.89 M",
+        options=("dca", "dca_kwargs"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCAResUNetPlusPlus",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAResUNetPlusPlus",
+        cost=Cost(13_121_932, 51.722),
+        ablations={
+            "noDCA": Cost(13_091_244, 42.441),
+            "channelOnly": Cost(13_117_900, 42.910),
+            "spatialOnly": Cost(13_117_900, 51.407),
+        },
+        paper_cost="13.1 M",
+        options=("dca", "dca_kwargs"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCADoubleUNet",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCADoubleUNet",
+        cost=Cost(30_584_780, 53.684),
+        ablations={
+            "noDCA": Cost(29_683_820, 41.207),
+            "channelOnly": Cost(30_531_980, 46.308),
+            "spatialOnly": Cost(30_531_980, 50.433),
+        },
+        paper_cost="30.68 M (a slip, by the code 30.58 M)",
+        options=("dca", "dca_kwargs"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
+    ),
+    Entry(
+        family="dual_cross_attention",
+        trainer="nnUNetTrainerDualCAMultiResUNet",
+        network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAMultiResUNet",
+        cost=Cost(7_355_046, 14.063),
+        ablations={
+            "noDCA": Cost(7_244_486, 12.021),
+            "channelOnly": Cost(7_344_486, 12.588),
+            "spatialOnly": Cost(7_344_486, 13.702),
+        },
+        paper_cost="7.35 M",
+        options=("dca", "dca_kwargs"),
+        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="fias",

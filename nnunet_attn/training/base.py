@@ -127,8 +127,7 @@ class AttnTrainer(nnUNetTrainer):
         network = cls.network_class(configuration_manager)(
             num_input_channels,
             num_output_channels,
-            **cls.plan_arguments(configuration_manager),
-            **merged(cls, "network_kwargs"),
+            **(cls.plan_arguments(configuration_manager) | merged(cls, "network_kwargs")),
             deep_supervision=enable_deep_supervision and cls.deep_supervision,
         )
         if hasattr(network, "initialize"):

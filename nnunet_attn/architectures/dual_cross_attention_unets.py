@@ -1,0 +1,256 @@
+"""Dual Cross-Attention (DCA) in the skips of the paper's six U-Nets, and of the networks that nnU-Net's plans name.
+
+Reference: G. C. Ates, P. Mohan, E. Celik, "Dual Cross-Attention for Medical Image Segmentation", Engineering
+Applications of Artificial Intelligence 126 (2023), arXiv:2303.17696, and the authors' released code.
+
+All networks here take ``dca``, False for the host alone (ablation), and ``dca_kwargs``, keyword arguments of
+``DualCrossAttention``, for example ``{"spatial_attention": False}``.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+
+from nnunet_attn.architectures.hosts.double_unet import DoubleUNet
+from nnunet_attn.architectures.hosts.multi_res_unet import MultiResUNet
+from nnunet_attn.architectures.hosts.r2_unet import R2UNet
+from nnunet_attn.architectures.hosts.res_unet_pp import ResUNetPlusPlus
+from nnunet_attn.architectures.hosts.unet import UNet
+from nnunet_attn.architectures.hosts.vnet import VNet
+from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
+
+
+def image_attention(widths: Sequence[int], patch: int, dca_kwargs: dict | None) -> DualCrossAttention:
+    """DCA whose tokens are patches of ``patch`` x ``patch`` pixels, for skips of strides 1, 2, 4, ..."""
+    pool = [(patch >> level, patch >> level) for level in range(len(widths))]
+    return DualCrossAttention(widths, pool, **(dca_kwargs or {}))
+
+
+class DualCAUNet(UNet):
+    """``UNet`` with DCA: tokens of 8 x 8 pixels, 784 of them at 224 x 224."""
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        activated_skips: bool = False,
+        deep_supervision: bool = False,
+    ):
+        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
+        super().__init__(
+            input_channels,
+            num_classes,
+            skips=skips,
+            activated_skips=activated_skips,
+            deep_supervision=deep_supervision,
+        )
+
+
+class DualCAVNet(VNet):
+    """``VNet`` with DCA: tokens of 8 x 8 pixels."""
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+
+
+class DualCAR2UNet(R2UNet):
+    """``R2UNet`` with DCA: tokens of 8 x 8 pixels."""
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+
+
+class DualCAResUNetPlusPlus(ResUNetPlusPlus):
+    """``ResUNetPlusPlus`` with DCA: tokens of 4 x 4 pixels, 3136 of them at 224 x 224.
+
+    Where there were more than 4096, of 8 x 8 pixels.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        skips = image_attention((32, 64, 128), 4, dca_kwargs) if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+
+
+class DualCADoubleUNet(DoubleUNet):
+    """``DoubleUNet`` with three DCA of 8 x 8 pixels: two in a row on the VGG skips, one on the second encoder's."""
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        vgg, second = (64, 128, 256, 512), (32, 64, 128, 256)
+        skips = [image_attention(widths, 8, dca_kwargs) for widths in (vgg, vgg, second)] if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+
+
+class DualCAMultiResUNet(MultiResUNet):
+    """``MultiResUNet`` with DCA: tokens of 8 x 8 pixels."""
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        deep_supervision: bool = False,
+    ):
+        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+
+
+def cumulative_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Stride of each stage against the image."""
+    return list(accumulate((tuple(s) for s in strides), lambda a, b: tuple(x * y for x, y in zip(a, b, strict=True))))
+
+
+def anchor_level(strides: Sequence[Sequence[int]], patch_size: Sequence[int], max_tokens: int) -> int:
+    """The skip whose grid all tokens share: the first of stride 8 or more, on any axis, with at most ``max_tokens``.
+
+    If there is none, the last skip. The last stage is the bottleneck, and no skip.
+    """
+    skips = cumulative_strides(strides)[:-1]
+    for level, stride in enumerate(skips):
+        count = math.prod(-(-n // s) for n, s in zip(patch_size, stride, strict=True))
+        if max(stride) >= 8 and count <= max_tokens:
+            return level
+    return len(skips) - 1
+
+
+class AttendedSkips(nn.Module):
+    """Puts DCA between encoder and decoder of the nnU-Net network that follows in the class's bases.
+
+    The skips down to the anchor (``anchor_level``) attend to each other, on the anchor's own grid; deeper ones pass.
+    With 224 x 224 this is the paper's setting, four levels and 784 tokens. Encoder, decoder, their keys and deep
+    supervision are nnU-Net's, so that stock weights load into the encoder.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels of the logits.
+        patch_size: Of the plans; chooses the anchor, other sizes are possible in ``forward``.
+        dca: False for nnU-Net's network alone.
+        dca_kwargs: Keyword arguments of ``DualCrossAttention``.
+        levels: "anchor", or "all" for all skips on the grid of the last one, as many as the paper's text has.
+        max_tokens: Most tokens of the anchor.
+        architecture: nnU-Net's arguments, ``deep_supervision`` included.
+
+    Raises:
+        ValueError: fewer than two stages, widths that the heads do not divide, unknown ``levels``.
+
+    Deviations: the paper's hosts hand DCA the raw outputs before norm and activation; nnU-Net's encoders give none but
+    the activated ones. DCA ends with the plans' norm and activation. The anchor and its cap on tokens are our choice.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        patch_size: Sequence[int],
+        dca: bool = True,
+        dca_kwargs: dict | None = None,
+        levels: str = "anchor",
+        max_tokens: int = 2048,
+        **architecture,
+    ):
+        super().__init__(input_channels=input_channels, num_classes=num_classes, **architecture)
+        encoder = self.encoder
+        if levels not in ("anchor", "all"):
+            raise ValueError(f"levels must be anchor or all, got {levels!r}")
+        if len(encoder.strides) < 2 or len(patch_size) != len(encoder.strides[0]):
+            raise ValueError(
+                "expected at least two stages and as many strides as axes, got "
+                f"strides {encoder.strides} and patch size {[*patch_size]}"
+            )
+        self.skips = None
+        if not dca:
+            return
+        last = len(encoder.strides) - 2
+        anchor = last if levels == "all" else anchor_level(encoder.strides, patch_size, max_tokens)
+        strides = cumulative_strides(encoder.strides)[: anchor + 1]
+        pool = [tuple(a // s for a, s in zip(strides[-1], stride, strict=True)) for stride in strides]
+        self.skips = DualCrossAttention(
+            encoder.output_channels[: anchor + 1],
+            pool,
+            norm=partial(encoder.norm_op or nn.Identity, **(encoder.norm_op_kwargs or {})),
+            act=partial(encoder.nonlin or nn.Identity, **(encoder.nonlin_kwargs or {})),
+            **(dca_kwargs or {}),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        skips = self.encoder(x)
+        if self.skips is not None:
+            joined = len(self.skips.channels)
+            skips = [*self.skips(skips[:joined]), *skips[joined:]]
+        return self.decoder(skips)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """nnU-Net's measure of memory: values of all convolutions' outputs, and of what stands for them in DCA."""
+        size = super().compute_conv_feature_map_size(input_size)
+        return size if self.skips is None else size + self.attention_map_size(input_size)
+
+    def attention_map_size(self, input_size: Sequence[int]) -> int:
+        """Values that DCA keeps for the backward pass, in nnU-Net's measure.
+
+        There a convolution's output counts once and its norm's and activation's not at all. Of such kind is the sum
+        before each level's closing norm. The tokens, S P values a map, count as 6 + L maps in each block, and 3 S^2
+        stand for the channel attention; by the bytes that autograd keeps, this is right to some percent of the
+        network's total.
+        """
+        channels = self.skips.channels
+        sizes = [
+            [-(-n // s) for n, s in zip(input_size, stride, strict=True)]
+            for stride in cumulative_strides(self.encoder.strides)[: len(channels)]
+        ]
+        maps = sum(c * math.prod(size) for c, size in zip(channels, sizes, strict=True))
+        width, tokens = sum(channels), math.prod(self.skips.token_grid(sizes)[1])
+        return maps + len(self.skips.blocks) * ((6 + len(channels)) * width * tokens + 3 * width**2)
+
+
+class DualCAPlainConvUNet(AttendedSkips, PlainConvUNet):
+    """nnU-Net's ``PlainConvUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``."""
+
+
+class DualCAResidualEncoderUNet(AttendedSkips, ResidualEncoderUNet):
+    """nnU-Net's ``ResidualEncoderUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``."""

@@ -1,0 +1,111 @@
+"""Write plans that name one of our networks, for use with nnU-Net's stock trainer.
+
+Patch and batch size are planned for the network's own memory, by nnU-Net's rules; the dataset must have its fingerprint
+(from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that the stock plans preprocessed are used
+again wherever the preprocessing is the same.
+
+  nnunet-attn plan 27 --network DualCA
+  nnUNetv2_train 27 2d 0 -p DualCAPlans
+
+The stock trainer brings its own recipe; nnUNetTrainerDualCA trains on these plans as well, with ours.
+"""
+
+import argparse
+
+HELP = "write plans that name one of our networks, for nnU-Net's stock trainer"
+
+# Networks that follow the plans, each with the trainer that knows its classes.
+NETWORKS = {"DualCA": "nnUNetTrainerDualCA"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="name or ID of a dataset in nnUNet_raw")
+    parser.add_argument("--network", choices=tuple(NETWORKS), required=True, help="what to put into nnU-Net's network")
+    parser.add_argument("--residual", action="store_true", help="on nnU-Net's residual encoder (ResEnc M)")
+    parser.add_argument("-gpu_memory_target", metavar="GB", type=float, help="memory to plan for (default: 8)")
+    parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
+    parser.add_argument(
+        "-overwrite_target_spacing", metavar="MM", type=float, nargs=3, help="spacing of 3d_fullres, as in nnU-Net"
+    )
+    parser.add_argument(
+        "-preprocessor_name", metavar="CLASS", default="DefaultPreprocessor", help="preprocessor, as in nnU-Net"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    import pydoc
+    import sys
+    from contextlib import redirect_stdout
+
+    check_dataset(options.dataset)
+    from nnunet_attn import trainers
+    from nnunet_attn.training.planner import PlainPlanner, ResidualPlanner
+
+    planner_class, host, suffix = (
+        (ResidualPlanner, "ResidualEncoderUNet", "ResEncUNetMPlans")
+        if options.residual
+        else (PlainPlanner, "PlainConvUNet", "Plans")
+    )
+    network = pydoc.locate(getattr(trainers, NETWORKS[options.network]).networks[host])
+    memory = {} if options.gpu_memory_target is None else {"gpu_memory_target_in_gb": options.gpu_memory_target}
+    with redirect_stdout(sys.stderr):  # nnU-Net prints what it plans
+        planner = planner_class(
+            options.dataset,
+            network,
+            plans_name=options.overwrite_plans_name or f"{options.network}{suffix}",
+            overwrite_target_spacing=options.overwrite_target_spacing,
+            preprocessor_name=options.preprocessor_name,
+            **memory,
+        )
+        plans = planner.plan_experiment()
+    report(planner.folder, plans)
+
+
+def check_dataset(dataset: str) -> None:
+    """Say in one line what nnU-Net's planner would stop at.
+
+    Raises:
+        UserError: nnU-Net's variables, the dataset or its fingerprint are missing.
+    """
+    import os
+    from pathlib import Path
+
+    from nnunet_attn.errors import UserError
+
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        if not os.environ.get(variable):
+            raise UserError(f"the environment variable {variable} is not set; export it as for nnU-Net's own commands")
+    from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id, maybe_convert_to_dataset_name
+
+    try:
+        name = maybe_convert_to_dataset_name(dataset)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    if not (Path(os.environ["nnUNet_raw"]) / name / "dataset.json").is_file():
+        raise UserError(f"there is no dataset {name} in {os.environ['nnUNet_raw']}")
+    fingerprint = Path(os.environ["nnUNet_preprocessed"]) / name / "dataset_fingerprint.json"
+    if not fingerprint.is_file():
+        number = convert_dataset_name_to_id(name)
+        raise UserError(f"{fingerprint} is missing; run nnUNetv2_plan_and_preprocess -d {number} first")
+
+
+def report(folder, plans: dict) -> None:
+    """What was planned, and the commands to go on with."""
+    from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
+
+    name, number = plans["plans_name"], convert_dataset_name_to_id(plans["dataset_name"])
+    print(folder / f"{name}.json")
+    missing = []
+    for configuration, plan in plans["configurations"].items():
+        if "patch_size" not in plan:
+            print(f"  {configuration}: as {plan['inherits_from']}")
+            continue
+        present = (folder / plan["data_identifier"]).is_dir()
+        missing += [] if present else [configuration]
+        print(
+            f"  {configuration}: patch {'x'.join(map(str, plan['patch_size']))}, batch {plan['batch_size']}, "
+            f"data {plan['data_identifier']}{'' if present else ' (to preprocess)'}"
+        )
+    if missing:
+        print(f"nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
+    print(f"nnUNetv2_train {number} {next(iter(plans['configurations']))} 0 -p {name}")

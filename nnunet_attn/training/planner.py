@@ -1,0 +1,127 @@
+"""Plans that name a network of ours, made by nnU-Net's own planners with the network's own measure of memory.
+
+Such plans train with the stock trainer: ``nnUNetv2_train DATASET 2d 0 -p DualCAPlans``. nnU-Net looks for planners in
+its own package only, hence the command ``nnunet-attn plan``.
+"""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    nnUNetPlannerResEncM,
+)
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from torch import nn
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import write_json
+
+STOCK_PLANS = "nnUNetPlans"
+SHARED = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
+PREPROCESSING = (
+    "preprocessor_name",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_seg",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg_kwargs",
+)
+
+
+class NetworkPlanner:
+    """Makes the planner that follows in the class's bases plan for ``network`` in place of its own network.
+
+    ``network`` takes the arguments that nnU-Net plans for its own class, and measures its memory in
+    ``compute_conv_feature_map_size``, as nnU-Net's do. If its constructor has ``patch_size``, it gets that, too.
+    Preprocessed data of the stock plans are used again wherever these would make the same.
+
+    Raises:
+        UserError: the plans file exists and was not written by this planner.
+    """
+
+    def __init__(self, dataset_name_or_id: str | int, network: type[nn.Module], *, plans_name: str, **arguments):
+        super().__init__(dataset_name_or_id, plans_name=plans_name, **arguments)
+        self.UNet_class = network
+        self.takes_patch_size = "patch_size" in inspect.signature(network).parameters
+        if self.plans_file.is_file() and load_json(self.plans_file)["experiment_planner_used"] != type(self).__name__:
+            raise UserError(
+                f"{self.plans_file} was not written by this command and would be lost; name other plans with "
+                "-overwrite_plans_name"
+            )
+
+    @property
+    def folder(self) -> Path:
+        return Path(nnUNet_preprocessed) / self.dataset_name
+
+    @property
+    def plans_file(self) -> Path:
+        return self.folder / f"{self.plans_identifier}.json"
+
+    def arguments_for(self, arguments: dict, patch_size: Sequence[int]) -> dict:
+        return arguments | {"patch_size": [int(n) for n in patch_size]} if self.takes_patch_size else arguments
+
+    def static_estimate_VRAM_usage(
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict,
+        arch_kwargs_req_import: Sequence[str],
+    ) -> int:
+        """nnU-Net's measure of memory, by the network itself, built without weights."""
+        with torch.device("meta"):
+            network = get_network_from_plans(
+                arch_class_name,
+                self.arguments_for(arch_kwargs, patch_size),
+                arch_kwargs_req_import,
+                input_channels,
+                output_channels,
+                allow_init=False,
+            )
+        return network.compute_conv_feature_map_size(patch_size)
+
+    def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+        plan = super().get_plans_for_configuration(*args, **kwargs)
+        architecture = plan["architecture"]
+        architecture["arch_kwargs"] = self.arguments_for(architecture["arch_kwargs"], plan["patch_size"])
+        return plan
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        return f"{self.plans_identifier}_{configuration_name}"
+
+    def save_plans(self, plans: dict) -> None:
+        """Write the plans; configurations that the user added to an older file stay, as in nnU-Net."""
+        recursive_fix_for_json_export(plans)
+        stock_file = self.folder / f"{STOCK_PLANS}.json"
+        if stock_file.is_file():
+            use_stock_data(plans, load_json(stock_file))
+        if self.plans_file.is_file():
+            plans["configurations"] = load_json(self.plans_file)["configurations"] | plans["configurations"]
+        write_json(self.plans_file, plans)
+
+
+def use_stock_data(plans: dict, stock: dict) -> None:
+    """Take the data of the stock plans for each configuration that is preprocessed in the same way."""
+    if any(plans[key] != stock[key] for key in SHARED):
+        return
+    for name, configuration in plans["configurations"].items():
+        theirs = stock["configurations"].get(name, {})
+        if "data_identifier" in theirs and all(configuration.get(k) == theirs.get(k) for k in PREPROCESSING):
+            configuration["data_identifier"] = theirs["data_identifier"]
+
+
+class PlainPlanner(NetworkPlanner, ExperimentPlanner):
+    """Plans as nnU-Net's default planner does for ``PlainConvUNet``."""
+
+
+class ResidualPlanner(NetworkPlanner, nnUNetPlannerResEncM):
+    """Plans as nnU-Net's ResEnc M planner does for ``ResidualEncoderUNet``."""

@@ -1,0 +1,53 @@
+import pytest
+
+from nnunet_attn.cli.main import main
+from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
+
+
+def test_plan_then_the_stock_trainer(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", str(data.dataset_id), "--network", "DualCA", "-gpu_memory_target", "0.2"]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert out[0] == str(data.preprocessed / "DualCAPlans.json")
+        assert out[1].endswith("data nnUNetPlans_2d")
+        assert out[2:] == ["nnUNetv2_train 901 2d 0 -p DualCAPlans"]
+        for trainer in ("nnUNetTrainer", "nnUNetTrainerDualCA"):
+            run = make_trainer(data.dataset_id, "2d", f"{trainer}_1epoch_1iterations", plans="DualCAPlans")
+            run.run_training()
+            assert type(run.network).__name__ == "DualCAPlainConvUNet"
+
+
+def test_residual_with_another_name_and_spacing(volumes_3d, tmp_path, capsys):
+    data = volumes_3d.copy(tmp_path)
+    more = ["--residual", "-overwrite_plans_name", "Mine", "-overwrite_target_spacing", "2", "1", "1"]
+    with nnunet_in_process(data.root):
+        assert main(["plan", data.name, "--network", "DualCA", *more]) == 0
+    out = capsys.readouterr().out
+    assert "(to preprocess)" in out
+    assert "nnUNetv2_preprocess -d 903 -plans_name Mine -c 2d 3d_fullres" in out
+    assert "ResidualEncoderUNet" in (data.preprocessed / "Mine.json").read_text()
+
+
+@pytest.mark.parametrize("dataset", ["999", "Dataset999_None", "none"])
+def test_missing_dataset(dataset, images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", dataset, "--network", "DualCA"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("nnunet-attn plan: error: ")
+    assert error.count("\n") == 1
+
+
+def test_missing_fingerprint(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    (data.preprocessed / "dataset_fingerprint.json").unlink()
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--network", "DualCA"]) == 1
+    assert "run nnUNetv2_plan_and_preprocess -d 901 first" in capsys.readouterr().err
+
+
+def test_missing_variable(monkeypatch, capsys):
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    assert main(["plan", "1", "--network", "DualCA"]) == 1
+    assert "nnUNet_raw is not set" in capsys.readouterr().err
