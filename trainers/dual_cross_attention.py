@@ -36,6 +36,7 @@ SPATIAL_ONLY = {"dca_kwargs": {"channel_attention": False}}
 class nnUNetTrainerDualCA(PlanDrivenTrainer):
     """DCA in the skips of the network that the plans name, PlainConvUNet or ResidualEncoderUNet, 2D and 3D."""
 
+    network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAPlainConvUNet"
     networks = {
         "PlainConvUNet": "nnunet_attn.architectures.dual_cross_attention_unets.DualCAPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.dual_cross_attention_unets.DualCAResidualEncoderUNet",

@@ -15,7 +15,7 @@ import argparse
 HELP = "write plans that name one of our networks, for nnU-Net's stock trainer"
 
 # Networks that follow the plans, each with the trainer that knows its classes.
-NETWORKS = {"DualCA": "nnUNetTrainerDualCA"}
+NETWORKS = {"DualCA": "nnUNetTrainerDualCA", "XAttnRes": "nnUNetTrainerXAttnRes"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

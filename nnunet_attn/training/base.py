@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn.files import sha256
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
-from nnunet_attn.training.pretrained import load_encoder
+from nnunet_attn.training.pretrained import load_encoder, published_weights
 from nnunet_attn.training.recipe import (
     SGD,
     Recipe,
@@ -156,13 +156,35 @@ class AttnTrainer(nnUNetTrainer):
             self.print_to_log_file(f"Encoder weights: {self.pretrained}")
 
     def load_pretrained(self) -> str | dict:
-        """Load encoder weights from the file that NNUNET_ATTN_PRETRAINED names; returns what the run record says."""
-        path = os.environ.get(PRETRAINED_VARIABLE)
-        if not path:
-            return "from scratch"
+        """Load encoder weights; what was loaded goes into the record.
+
+        They come from the file that NNUNET_ATTN_PRETRAINED names ("none": from nowhere), else, for networks on an
+        encoder of timm (``timm_encoder``), from timm's published weights where these can be had.
+        """
         network = self.bare_network
-        report = load_encoder(network.encoder, Path(path), getattr(network, "ignored_pretrained_keys", ()))
+        path = os.environ.get(PRETRAINED_VARIABLE)
+        if not path and hasattr(network, "timm_encoder"):
+            path = self.published_weights(network.timm_encoder)
+        if not path or path == "none":
+            return "from scratch"
+        ignored, rename = getattr(network, "ignored_pretrained_keys", ()), getattr(network, "pretrained_names", dict)
+        report = load_encoder(network.encoder, Path(path), ignored, rename)
         return {"file": Path(path).name, "sha256": sha256(Path(path)), "report": report}
+
+    def published_weights(self, model: str) -> Path | None:
+        """The file of timm's weights of ``model``, or None with a line in the log; all processes of a run agree."""
+        found = [None]
+        if self.local_rank == 0:
+            try:
+                found = [published_weights(model)]
+            except OSError as error:
+                self.print_to_log_file(
+                    f"No published weights of {model} ({error}): the encoder starts from scratch, unlike the paper's. "
+                    f"To change that, set {PRETRAINED_VARIABLE} to a file of its ImageNet weights and start again."
+                )
+        if self.is_ddp:
+            torch.distributed.broadcast_object_list(found)
+        return found[0]
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         self._restoring = True
@@ -274,7 +296,7 @@ class PlanDrivenTrainer(AttnTrainer):
 
     Attributes:
         networks: Our network for each class that the plans may name, for example ``{"PlainConvUNet": "dotted.path"}``.
-            Plans that name one of ours already (``nnunet-attn plan``) keep it.
+            Plans that name one of ours already (``nnunet-attn plan``) keep it. ``network`` names the first.
     """
 
     networks: dict[str, str] = {}

@@ -1,9 +1,12 @@
 """Encoder weights from a file, checked key by key. Used once, at the start of a fresh training."""
 
 import argparse
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
@@ -12,7 +15,8 @@ WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by name: a bare state dict, or one under a usual key; "module." is stripped.
 
-    The file is read with ``weights_only=True``; besides tensors only ``argparse.Namespace`` may be in it.
+    The file is read with ``weights_only=True``; besides tensors only ``argparse.Namespace`` may be in it. Files named
+    ``*.safetensors`` are read as such.
 
     Raises:
         FileNotFoundError: no such file.
@@ -22,8 +26,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; pretrained encoder weights were asked for")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign, unsafe or cut file; all mean the same here
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
@@ -38,7 +45,35 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def load_encoder(encoder: nn.Module, path: Path, ignored: tuple[str, ...] = ()) -> str:
+def published_weights(model: str, *, timeout: float = 5.0) -> Path:
+    """The file of timm's published weights of ``model``: from the Hugging Face cache, else downloaded into it.
+
+    Whether the hub can be reached is tried once, for ``timeout`` seconds, because the hub's own client keeps trying.
+
+    Raises:
+        OSError: not in the cache, and no way to get it.
+    """
+    import huggingface_hub  # seconds to import, both
+    import timm
+
+    file = {"repo_id": timm.get_pretrained_cfg(model).hf_hub_id, "filename": "model.safetensors"}
+    try:
+        return Path(huggingface_hub.hf_hub_download(**file, local_files_only=True))
+    except OSError as error:
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            raise OSError(f"{file['repo_id']} is not in the cache, and HF_HUB_OFFLINE is set") from error
+    request = urllib.request.Request(huggingface_hub.hf_hub_url(**file), method="HEAD")
+    with urllib.request.urlopen(request, timeout=timeout):
+        pass
+    return Path(huggingface_hub.hf_hub_download(**file))
+
+
+def load_encoder(
+    encoder: nn.Module,
+    path: Path,
+    ignored: tuple[str, ...] = (),
+    rename: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = dict,
+) -> str:
     """Load all of ``encoder`` from ``path`` and return a line that says what was loaded.
 
     Keys may carry the prefix "encoder." (weights of a whole network: the rest is left out). A first convolution made
@@ -48,6 +83,7 @@ def load_encoder(encoder: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
         encoder: Module to fill; every one of its tensors must be in the file, with its shape.
         path: The checkpoint.
         ignored: Prefixes of keys that the file may hold beyond the encoder (a classifier's head).
+        rename: Brings the keys of other releases of the same network to the encoder's.
 
     Raises:
         FileNotFoundError, ValueError: see ``read_weights``.
@@ -56,9 +92,9 @@ def load_encoder(encoder: nn.Module, path: Path, ignored: tuple[str, ...] = ()) 
     weights = read_weights(path)
     if any(key.startswith("encoder.") for key in weights):
         weights = {k.removeprefix("encoder."): v for k, v in weights.items() if k.startswith("encoder.")}
-    weights = {k: v for k, v in weights.items() if not k.startswith(ignored)}
     from timm.models import adapt_input_conv  # seconds to import, and few runs come here
 
+    weights = rename({k: v for k, v in weights.items() if not k.startswith(ignored)})
     own = encoder.state_dict()
     problems = [f"missing {key}" for key in own if key not in weights]
     problems += [f"unknown {key}" for key in weights if key not in own]

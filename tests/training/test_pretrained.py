@@ -1,11 +1,15 @@
 import argparse
 import pickle
+import urllib.request
+from contextlib import nullcontext
 
+import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from nnunet_attn.training.pretrained import load_encoder, read_weights
+from nnunet_attn.training.pretrained import load_encoder, published_weights, read_weights
 
 
 def encoder(channels: int = 3) -> nn.Module:
@@ -80,3 +84,74 @@ def test_missing_and_cut_files(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "e.pth")
     with pytest.raises(ValueError, match="expected a state dict"):
         read_weights(tmp_path / "e.pth")
+
+
+def test_safetensors(tmp_path):
+    source, target = encoder(), encoder()
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    assert "loaded from model.safetensors" in load_encoder(target, tmp_path / "model.safetensors")
+    assert torch.equal(source[0].weight, target[0].weight)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"cut\.safetensors: not a checkpoint"):
+        read_weights(tmp_path / "cut.safetensors")
+
+
+def test_names_of_another_release(tmp_path):
+    source, target = encoder(), encoder()
+    torch.save({f"old.{k}": v for k, v in source.state_dict().items()}, tmp_path / "w.pth")
+
+    def rename(weights):
+        return {k.removeprefix("old."): v for k, v in weights.items()}
+
+    load_encoder(target, tmp_path / "w.pth", rename=rename)
+    assert torch.equal(source[0].weight, target[0].weight)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub with an empty cache; lists what was asked of it."""
+    asked = []
+
+    def download(repo_id, filename, local_files_only=False):
+        asked.append((repo_id, filename, local_files_only))
+        file = tmp_path / filename
+        if local_files_only and not file.exists():
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not here")
+        file.touch()
+        return str(file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return asked
+
+
+def test_published_weights_are_downloaded_once(hub, tmp_path, monkeypatch):
+    tried = []
+
+    def urlopen(request, timeout):
+        tried.append((request.full_url, request.method, timeout))
+        return nullcontext()
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    file = "timm/pvt_v2_b2.in1k", "model.safetensors"
+    assert published_weights("pvt_v2_b2") == tmp_path / "model.safetensors"
+    assert hub == [(*file, True), (*file, False)]
+    ((url, method, timeout),) = tried
+    assert url.endswith("/timm/pvt_v2_b2.in1k/resolve/main/model.safetensors")
+    assert (method, timeout) == ("HEAD", 5.0)
+    published_weights("pvt_v2_b2")
+    assert hub[2:] == [(*file, True)]
+    assert len(tried) == 1
+
+
+def test_published_weights_out_of_reach(hub, monkeypatch):
+    def urlopen(request, timeout):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    with pytest.raises(OSError, match="no route to host"):
+        published_weights("pvt_v2_b2")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match=r"pvt_v2_b2\.in1k is not in the cache, and HF_HUB_OFFLINE is set"):
+        published_weights("pvt_v2_b2")
+    assert all(local for _, _, local in hub)

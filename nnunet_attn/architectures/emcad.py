@@ -1,0 +1,115 @@
+"""EMCAD: PVTv2-B2 with a decoder of multi-scale convolutional attention."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nnunet_attn.architectures.encoders import PVT_V2_B2, PVT_V2_B2_WIDTHS, pvt_v2_b2, pvt_v2_names
+from nnunet_attn.blocks.multi_scale_conv_attention import EUCB, LGAG, MSCAM, SAB
+
+MULTIPLE = 32  # the encoder's total stride
+
+
+class EMCADDecoder(nn.Module):
+    """From the encoder's maps to prediction maps of the image's size.
+
+        d_4 = MSCAM(e_4);  for i = 3, 2, 1:  u = EUCB(d_{i+1}),  d_i = MSCAM(u + LGAG(u, e_i));  p_i = up(head(d_i))
+
+    Returns p_1 or, with deep supervision, [p_1, p_2, p_3, p_4].
+
+    Args:
+        widths: Widths of e_1 to e_4.
+        num_classes: Channels of each prediction map.
+        gates: Whether to build the skip connections' LGAGs.
+        deep_supervision: Whether to return all four maps; the heads are always there.
+
+    Shape: e_i (B, widths[i], H / 2^(i+1), W / 2^(i+1)) -> (B, num_classes, H, W), one or four
+    """
+
+    def __init__(self, widths: Sequence[int], num_classes: int, *, gates: bool = True, deep_supervision: bool = False):
+        super().__init__()
+        self.deep_supervision = deep_supervision
+        deepest_first = list(reversed(widths))
+        self.spatial_attention = SAB()
+        self.attentions = nn.ModuleList(MSCAM(width) for width in deepest_first)
+        self.ups = nn.ModuleList(EUCB(*pair) for pair in pairwise(deepest_first))
+        self.gates = nn.ModuleList(LGAG(width) for width in deepest_first[1:]) if gates else None
+        self.apply(self._initialize)
+        self.seg_layers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in deepest_first)
+
+    @staticmethod
+    def _initialize(module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+        *skips, d = features
+        stages = [self.attentions[0](d, self.spatial_attention)]
+        for up, gate, attention, e in zip(self.ups, self.gates, self.attentions[1:], reversed(skips), strict=True):
+            u = up(stages[-1])
+            stages.append(attention(u + gate(u, e), self.spatial_attention))
+        return self.predict(stages)
+
+    def predict(self, stages: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+        """Heads on the stages' outputs, deepest first, and enlargement to the image: x32, x16, x8, x4."""
+        size = [4 * side for side in stages[-1].shape[2:]]
+
+        def enlarged(head, d):
+            return F.interpolate(head(d), size=size, mode="bilinear")
+
+        if not self.deep_supervision:
+            return enlarged(self.seg_layers[-1], stages[-1])
+        return [enlarged(head, d) for head, d in zip(self.seg_layers, stages, strict=True)][::-1]
+
+
+class EMCAD(nn.Module):
+    """EMCAD on PVTv2-B2: 26,764,411 parameters with 1 class, 26,772,635 with 9 (paper: 26.76 M).
+
+    Any image size: the image is padded with zeros at the lower and right border to multiples of 32 and the logits are
+    cropped. One channel goes through a learned 1 -> 3 stem (1x1 convolution, batch norm, ReLU), three go straight to
+    the encoder; for other numbers (our choice) the encoder's first convolution has that many inputs. The stem's 12
+    parameters are part of the published count, so they are always there; unused, they do not train.
+
+    With deep supervision the output is [p1, p2, p3, p4], all of the image's size, p1 the prediction; it is made for the
+    mutation loss over all subsets of the four maps.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels of the logits.
+        drop_path_rate: Of the encoder.
+        deep_supervision: Whether to return all four maps.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four
+
+    Reference: Rahman, Munir, Marculescu, "EMCAD: Efficient Multi-scale Convolutional Attention Decoding for Medical
+    Image Segmentation", CVPR 2024 (arXiv:2405.06880). Written from the paper; its released code, which stands under a
+    research licence, is not used.
+
+    Deviations: padding and cropping; other numbers of channels than one and three.
+    """
+
+    timm_encoder = PVT_V2_B2
+    pretrained_names = staticmethod(pvt_v2_names)
+
+    def __init__(
+        self, input_channels: int, num_classes: int, *, drop_path_rate: float = 0.1, deep_supervision: bool = False
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.ReLU(inplace=True))
+        self.uses_stem = input_channels == 1
+        self.stem.requires_grad_(self.uses_stem)
+        self.encoder = pvt_v2_b2(3 if self.uses_stem else input_channels, drop_path_rate=drop_path_rate)
+        self.decoder = EMCADDecoder(PVT_V2_B2_WIDTHS, num_classes, deep_supervision=deep_supervision)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        logits = self.decoder(self.encoder(self.stem(x) if self.uses_stem else x))
+        if isinstance(logits, list):
+            return [maps[..., :height, :width] for maps in logits]
+        return logits[..., :height, :width]

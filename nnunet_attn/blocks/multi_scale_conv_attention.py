@@ -1,0 +1,132 @@
+"""The parts of EMCAD's decoder: multi-scale convolutional attention, grouped attention gate, up-convolution.
+
+Reference for all: Rahman, Munir, Marculescu, "EMCAD: Efficient Multi-scale Convolutional Attention Decoding for Medical
+Image Segmentation", CVPR 2024 (arXiv:2405.06880), Sec. 3.1. Written from its formulas; where text and published numbers
+left a choice, the one that gives the published parameter count is taken (26.76 M with PVTv2-B2).
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CAB(nn.Module):
+    """Channel attention: ``sigmoid(fc2(relu(fc1(avg))) + fc2(relu(fc1(max))))`` of the global pools, C -> C/16 -> C.
+
+    Shape: (B, C, H, W) -> weights (B, C, 1, 1)
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pools = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        return torch.sigmoid(sum(self.fc2(F.relu(self.fc1(pool))) for pool in pools))
+
+
+class SAB(nn.Module):
+    """Spatial attention: ``sigmoid(conv7x7([mean_c; max_c]))``; one instance serves all stages of the decoder.
+
+    Shape: (B, C, H, W) -> weights (B, 1, H, W)
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)))
+
+
+class MSCB(nn.Module):
+    """Multi-scale convolution: expand, sum of parallel depth-wise branches, channel shuffle, project, add the input.
+
+        y = relu6(bn(conv1x1(x)));  z = sum_k relu6(bn(dw_kxk(y)));  out = x + bn(conv1x1(shuffle(z)))
+
+    The shuffle has C groups of two channels: all even ones, then all odd ones.
+
+    Shape: (B, C, H, W) -> (B, C, H, W)
+    """
+
+    def __init__(self, channels: int, *, expansion: int = 2, kernel_sizes: Sequence[int] = (1, 3, 5)):
+        super().__init__()
+        wide = expansion * channels
+        self.expansion = expansion
+        self.expand = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6())
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(wide, wide, k, padding=k // 2, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()
+            )
+            for k in kernel_sizes
+        )
+        self.project = nn.Sequential(nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.expand(x)
+        z = sum(branch(y) for branch in self.branches)
+        shuffled = z.unflatten(1, (-1, self.expansion)).transpose(1, 2).flatten(1, 2)
+        return x + self.project(shuffled)
+
+
+class MSCAM(nn.Module):
+    """Multi-scale convolutional attention: channel attention, spatial attention, ``MSCB``.
+
+    Args of ``forward``: the map, and the spatial attention (the decoder's one, which is passed in so that its weights
+    are registered once).
+
+    Shape: (B, C, H, W) -> (B, C, H, W)
+    """
+
+    def __init__(self, channels: int, *, expansion: int = 2, kernel_sizes: Sequence[int] = (1, 3, 5)):
+        super().__init__()
+        self.channel_attention = CAB(channels)
+        self.multi_scale = MSCB(channels, expansion=expansion, kernel_sizes=kernel_sizes)
+
+    def forward(self, x: torch.Tensor, spatial_attention: SAB) -> torch.Tensor:
+        x = x * self.channel_attention(x)
+        x = x * spatial_attention(x)
+        return self.multi_scale(x)
+
+
+class EUCB(nn.Sequential):
+    """Efficient up-convolution: nearest x2, depth-wise 3x3, batch norm, ReLU, 1x1 to the new width.
+
+    Shape: (B, C, H, W) -> (B, C', 2H, 2W)
+    """
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__(
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False),
+            nn.BatchNorm2d(in_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_channels, channels, 1),
+        )
+
+
+class LGAG(nn.Module):
+    """Large-kernel grouped attention gate: the decoder's signal ``g`` weights the encoder's map ``x``, per pixel.
+
+        out = x * sigmoid(bn(conv1x1(relu(bn(gconv3x3(g)) + bn(gconv3x3(x))))))
+
+    with grouped convolutions C -> C/2 of two input channels per group.
+
+    Shape: g (B, C, H, W), x (B, C, H, W) -> (B, C, H, W)
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+
+        def grouped() -> nn.Sequential:
+            return nn.Sequential(nn.Conv2d(channels, half, 3, padding=1, groups=half), nn.BatchNorm2d(half))
+
+        self.signal, self.feature = grouped(), grouped()
+        self.gate = nn.Sequential(nn.Conv2d(half, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
+
+    def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(F.relu(self.signal(g) + self.feature(x)))
