@@ -4,18 +4,19 @@ from nnunet_attn.cli.main import main
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 
 
-def test_plan_then_the_stock_trainer(images_2d, tmp_path, capsys):
+@pytest.mark.parametrize("network", ["DualCA", "XAttnRes"])
+def test_plan_then_the_stock_trainer(network, images_2d, tmp_path, capsys):
     data = images_2d.copy(tmp_path)
     with nnunet_in_process(data.root):
-        assert main(["plan", str(data.dataset_id), "--network", "DualCA", "-gpu_memory_target", "0.2"]) == 0
+        assert main(["plan", str(data.dataset_id), "--network", network, "-gpu_memory_target", "0.2"]) == 0
         out = capsys.readouterr().out.splitlines()
-        assert out[0] == str(data.preprocessed / "DualCAPlans.json")
+        assert out[0] == str(data.preprocessed / f"{network}Plans.json")
         assert out[1].endswith("data nnUNetPlans_2d")
-        assert out[2:] == ["nnUNetv2_train 901 2d 0 -p DualCAPlans"]
-        for trainer in ("nnUNetTrainer", "nnUNetTrainerDualCA"):
-            run = make_trainer(data.dataset_id, "2d", f"{trainer}_1epoch_1iterations", plans="DualCAPlans")
+        assert out[2:] == [f"nnUNetv2_train 901 2d 0 -p {network}Plans"]
+        for trainer in ("nnUNetTrainer", f"nnUNetTrainer{network}"):
+            run = make_trainer(data.dataset_id, "2d", f"{trainer}_1epoch_1iterations", plans=f"{network}Plans")
             run.run_training()
-            assert type(run.network).__name__ == "DualCAPlainConvUNet"
+            assert type(run.network).__name__ == f"{network}PlainConvUNet"
 
 
 def test_residual_with_another_name_and_spacing(volumes_3d, tmp_path, capsys):
