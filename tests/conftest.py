@@ -21,6 +21,11 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_every_time():
+    torch.manual_seed(0)
+
+
 def ellipse(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """A label map with an ellipsoid of label 1 and a core of label 2 somewhere in it."""
     centre = [rng.uniform(0.4, 0.6) * n for n in shape]

@@ -208,7 +208,7 @@ def test_any_other_failure_to_write_is_one_line_too(acdc_source, refused, monkey
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how):
     """No half dataset, no process left behind, and a rerun is clean."""
-    for number in range(8, 60):
+    for number in range(8, 101):
         source = acdc_source / "training" / f"patient{number:03d}"
         shutil.copytree(acdc_source / "training" / "patient002", source)
         for file in list(source.iterdir()):
@@ -237,7 +237,7 @@ def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how
             os.killpg(process.pid, signal.SIGKILL)
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert [p.name for p in nnunet_folders.iterdir()] == ["Dataset027_ACDC"]
-    assert len(list((nnunet_folders / "Dataset027_ACDC/labelsTr").iterdir())) == 2 * 59
+    assert len(list((nnunet_folders / "Dataset027_ACDC/labelsTr").iterdir())) == 2 * 100
 
 
 def _alive(group: int) -> bool:
