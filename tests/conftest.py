@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("nnUNet_def_n_proc", "2")  # nnU-Net reads it when it is imported first
+os.environ["PYTHONSAFEPATH"] = "1"  # processes of the tests import what is installed, not the folder they start in
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test downloads weights
 
 import numpy as np
