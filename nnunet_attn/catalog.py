@@ -95,9 +95,8 @@ FAMILIES = {
         "six hosts equal to the released code; on nnU-Net's own networks our design",
     ),
     "fias": Family("FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer code"),
-    "xattnres": Family(
-        "XAttnRes", "arXiv:2604.03297", "from the paper alone; EMCAD from its paper (arXiv:2405.06880), code not used"
-    ),
+    "emcad": Family("EMCAD", "arXiv:2405.06880", "from the paper; the released code is not used"),
+    "xattnres": Family("XAttnRes", "arXiv:2604.03297", "from the paper alone"),
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
 
@@ -336,7 +335,7 @@ ENTRIES: tuple[Entry, ...] = (
         gradient_free=(r"decoder\.x_.*scale", r"decoder\.gates\.\d+\.(signal|feature|gate)\.0\.bias"),
     ),
     Entry(
-        family="xattnres",
+        family="emcad",
         trainer="nnUNetTrainerEMCAD",
         network="nnunet_attn.architectures.emcad.EMCAD",
         cost=Cost(26_764_411, 5.7935),

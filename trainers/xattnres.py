@@ -1,31 +1,13 @@
-"""XAttnRes on nnU-Net's own networks, on the paper's U-Net and on EMCAD; EMCAD alone. Ablations of Tables 3 to 5.
+"""XAttnRes on nnU-Net's own networks, on the paper's U-Net and on EMCAD, and the ablations of Tables 3 to 5.
 
-``_paper``: AdamW 1e-4 with decay 1e-4 at a constant rate, 300 epochs, 0.3 cross-entropy + 0.7 Dice, rotations and
-flips; EMCAD's losses are summed over the subsets. Of our choice are the betas (torch's), the angle of 20 degrees (that
-of EMCAD's recipe, which the paper says it follows), the probabilities of 1/2, and nnU-Net's clip at 12. An epoch is
-nnU-Net's 250 iterations: the 75,000 steps are 0.68 of the paper's on Synapse (2211 slices, batch 6: 369 steps an
-epoch). Patch and batch come from the plans; the paper resizes to 224 x 224, and trains on colonoscopy and dermoscopy
-for 200 epochs at 352 x 352 and three scales.
+``_paper``: EMCAD's recipe, which the paper says it follows strictly; see ``nnunet_attn.trainers.emcad``.
 
 Table 4's positions are without skip connections (its "None" is Table 3's "no skip"), so ours are, too; Table 5's
 initialisations are with them.
 """
 
-from nnunet_attn.training.base import AttnTrainer, MutationTrainer, PlanDrivenTrainer
-from nnunet_attn.training.recipe import Augmentation
-
-PAPER = {
-    "initial_lr": 1e-4,
-    "weight_decay": 1e-4,
-    "betas": (0.9, 0.999),
-    "warmup": 0.0,
-    "schedule": "constant",
-    "clip": 12.0,
-    "num_epochs": 300,
-    "weight_ce": 0.3,
-    "weight_dice": 0.7,
-    "augmentation": Augmentation(rotation=20.0),
-}
+from nnunet_attn.trainers.emcad import PAPER, nnUNetTrainerEMCAD
+from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
 
 
 class nnUNetTrainerXAttnRes(PlanDrivenTrainer):
@@ -44,13 +26,6 @@ class nnUNetTrainerXAttnResUNet(AttnTrainer):
 
     network = "nnunet_attn.architectures.xattnres.XAttnResUNet"
     paper_recipes = {"paper": PAPER}
-
-
-class nnUNetTrainerEMCAD(MutationTrainer):
-    """EMCAD (arXiv:2405.06880), trained by the mutation loss over the 15 subsets of its four maps."""
-
-    network = "nnunet_attn.architectures.emcad.EMCAD"
-    paper_recipes = {"paper": PAPER | {"mutation": "sum"}}
 
 
 class nnUNetTrainerXAttnResEMCAD(nnUNetTrainerEMCAD):

@@ -87,8 +87,8 @@ class EMCAD(nn.Module):
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four
 
     Reference: Rahman, Munir, Marculescu, "EMCAD: Efficient Multi-scale Convolutional Attention Decoding for Medical
-    Image Segmentation", CVPR 2024 (arXiv:2405.06880). Written from the paper; its released code, which stands under a
-    research licence, is not used.
+    Image Segmentation", CVPR 2024 (arXiv:2405.06880). Written from the paper's formulas and from how the original
+    behaves (sizes, counts, initial values); its code, which stands under a research licence, is not used.
 
     Deviations: padding and cropping; other numbers of channels than one and three.
     """
