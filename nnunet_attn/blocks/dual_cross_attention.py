@@ -78,10 +78,10 @@ class ChannelCrossAttention(CrossAttention):
         A = softmax(q^T k / sqrt(S))                                (C_i, S)
         out_i = wo_i (A v^T)^T + bo_i                               (P, C_i)
 
-    The folded form needs one Gram matrix ``G = N^T N`` and one S x S softmax for all levels: with ``s = sum_p N_p``,
-    query channel c of level i and key channel c', ``q_c . k_c' = wk_i[c'] (wq[c] G[c, c'] + bq[c] s[c']) + bk_i[c']
-    (wq[c] s[c] + P bq[c])``, and ``out = N (A * wv * wo)^T + wo (A bv) + bo``. Both forms run in float32 and scale the
-    query first: the product runs over P tokens and nearly reaches the largest float16 already at initialisation.
+    The folded form needs one Gram matrix ``G = N^T N`` and no maps of keys and values: with ``s = sum_p N_p``, query
+    channel c of level i and key channel c', ``q_c . k_c' = wk_i[c'] (wq[c] G[c, c'] + bq[c] s[c']) + bk_i[c'] (wq[c]
+    s[c] + P bq[c])``, and ``out = N (A * wv * wo)^T + wo (A bv) + bo``. Both forms run in float32 and scale the query
+    first: the product runs over P tokens and nearly reaches the largest float16 already at initialisation.
 
     Shape: list of (B, P, C_i) -> list of (B, P, C_i).
 
@@ -118,33 +118,26 @@ class ChannelCrossAttention(CrossAttention):
         return updates
 
     def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
-        channels = [t.shape[2] for t in normed]
-        scale = self.query_scale(joint.shape[1])
-        wq = scale * torch.cat([m.query.weight for m in self.maps])  # (S,), of the query's channel
-        bq = scale * torch.cat([m.query.bias for m in self.maps])
-        wo = torch.cat([m.output.weight for m in self.maps])
-        bo = torch.cat([m.output.bias for m in self.maps])
-        wk, bk, wv, bv = (  # (S, S): rows of the query's channel, columns of the key's
-            torch.cat([p.expand(c, -1) for p, c in zip(level, channels, strict=True)])
-            for level in zip(
-                *[(m.key.weight, m.key.bias, m.value.weight, m.value.bias) for m in self.maps], strict=True
-            )
-        )
+        count, scale = joint.shape[1], self.query_scale(joint.shape[1])
         gram, total = joint.transpose(1, 2) @ joint, joint.sum(dim=1)  # (B, S, S), (B, S)
-        constant = wq * total + joint.shape[1] * bq
-        logits = (wk * wq[:, None]) * gram + (wk * bq[:, None]) * total[:, None] + bk * constant[:, :, None]
-        if self.heads > 1:
-            logits = logits.masked_fill(~self.same_head(channels, logits.device), -math.inf)
-        attention = logits.softmax(dim=2)
-        mixing = attention * (wv * wo[:, None])
-        offset = (attention * bv).sum(dim=2) * wo + bo
-        return list((joint @ mixing.transpose(1, 2) + offset[:, None]).split(channels, dim=2))
+        channels = [t.shape[2] for t in normed]
+        updates = []
+        for rows, own, maps in zip(gram.split(channels, 1), total.split(channels, 1), self.maps, strict=True):
+            wq, bq = scale * maps.query.weight[:, None], scale * maps.query.bias[:, None]  # (C_i, 1)
+            logits = (wq * maps.key.weight) * rows + (bq * maps.key.weight) * total[:, None]
+            logits = logits + maps.key.bias * (wq * own[:, :, None] + count * bq)  # (B, C_i, S)
+            if self.heads > 1:
+                logits = logits.masked_fill(self.other_heads(logits), -math.inf)
+            attention = logits.softmax(dim=2)
+            mixing = attention * (maps.output.weight[:, None] * maps.value.weight)
+            offset = maps.output(attention @ maps.value.bias)
+            updates.append(torch.baddbmm(offset[:, None], joint, mixing.transpose(1, 2)))
+        return updates
 
-    def same_head(self, channels: list[int], device: torch.device) -> torch.Tensor:
-        """(S, S): whether a query's channel (row) and a key's (column) belong to one head."""
-        rows = torch.cat([torch.arange(c, device=device) * self.heads // c for c in channels])
-        columns = torch.arange(self.total, device=device) * self.heads // self.total
-        return rows[:, None] == columns
+    def other_heads(self, logits: torch.Tensor) -> torch.Tensor:
+        """(C_i, S): whether a query's channel (row) and a key's (column) belong to different heads."""
+        rows, columns = (torch.arange(n, device=logits.device) * self.heads // n for n in logits.shape[1:])
+        return rows[:, None] != columns
 
 
 class SpatialCrossAttention(CrossAttention):
