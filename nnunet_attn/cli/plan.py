@@ -33,10 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    import math
     import pydoc
     import sys
     from contextlib import redirect_stdout
 
+    from nnunet_attn.errors import UserError
+
+    if options.gpu_memory_target is not None and not 0 < options.gpu_memory_target < math.inf:
+        raise UserError(f"-gpu_memory_target must be a positive number of GB, got {options.gpu_memory_target:g}")
     check_dataset(options.dataset)
     from nnunet_attn import trainers
     from nnunet_attn.training.planner import PlainPlanner, ResidualPlanner

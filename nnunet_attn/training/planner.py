@@ -78,15 +78,22 @@ class NetworkPlanner:
         arch_kwargs_req_import: Sequence[str],
     ) -> int:
         """nnU-Net's measure of memory, by the network itself, built without weights."""
-        with torch.device("meta"):
-            network = get_network_from_plans(
-                arch_class_name,
-                self.arguments_for(arch_kwargs, patch_size),
-                arch_kwargs_req_import,
-                input_channels,
-                output_channels,
-                allow_init=False,
-            )
+        arguments = self.arguments_for(arch_kwargs, patch_size)
+        try:
+            with torch.device("meta"):
+                network = get_network_from_plans(
+                    arch_class_name,
+                    arguments,
+                    arch_kwargs_req_import,
+                    input_channels,
+                    output_channels,
+                    allow_init=False,
+                )
+        except ValueError as error:
+            raise UserError(
+                f"no network for a patch of {'x'.join(str(n) for n in patch_size)} ({error}); the memory target of "
+                f"{self.UNet_vram_target_GB:g} GB may be too small"
+            ) from error
         return network.compute_conv_feature_map_size(patch_size)
 
     def get_plans_for_configuration(self, *args, **kwargs) -> dict:

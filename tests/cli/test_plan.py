@@ -52,3 +52,19 @@ def test_missing_variable(monkeypatch, capsys):
     monkeypatch.delenv("nnUNet_raw", raising=False)
     assert main(["plan", "1", "--network", "DualCA"]) == 1
     assert "nnUNet_raw is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("0", "positive number of GB, got 0"),
+        ("nan", "got nan"),
+        ("0.00001", "memory target of 1e-05 GB may be too small"),
+    ],
+)
+def test_memory_targets_without_a_plan(target, message, images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--network", "DualCA", "-gpu_memory_target", target]) == 1
+    assert message in capsys.readouterr().err
+    assert not (data.preprocessed / "DualCAPlans.json").exists()
