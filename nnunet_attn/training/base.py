@@ -232,9 +232,10 @@ class AttnTrainer(nnUNetTrainer):
     def on_train_start(self) -> None:
         super().on_train_start()
         if self.local_rank == 0:
+            network = type(self.bare_network)
             facts = {
                 "trainer": type(self).__name__,
-                "network": type(self).network,
+                "network": f"{network.__module__}.{network.__qualname__}",
                 "network_kwargs": merged(type(self), "network_kwargs"),
                 "recipe": asdict(self.settings),
                 "num_epochs": self.num_epochs,
