@@ -205,6 +205,11 @@ def test_any_other_failure_to_write_is_one_line_too(acdc_source, refused, monkey
     refused("Permission denied.*nothing was kept", acdc.convert, acdc_source, 27)
 
 
+def heed_interrupts() -> None:
+    """A shell starts background jobs with SIGINT ignored, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how):
     """No half dataset, no process left behind, and a rerun is clean."""
@@ -216,7 +221,7 @@ def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how
     command = [sys.executable, "-m", "nnunet_attn.dataset_conversion.acdc", str(acdc_source), "27", "--processes", "2"]
     said = tmp_path / "said"
     with said.open("w") as stderr:  # a pipe would be held open by workers that stay
-        process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen(command, stderr=stderr, start_new_session=True, preexec_fn=heed_interrupts)
     partial = nnunet_folders / ".Dataset027_ACDC.partial"
     try:
         while process.poll() is None and len(list(partial.glob("imagesTr/*"))) < 3:
