@@ -3,11 +3,12 @@
 import os
 import pydoc
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn import trainers
@@ -58,4 +59,11 @@ def free_port() -> int:
     ],
 )
 def test_replicas_stay_the_same(names):
-    mp.spawn(two_steps, args=(free_port(), names), nprocs=2)
+    command = [sys.executable, __file__, str(free_port()), *names]
+    processes = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+
+
+if __name__ == "__main__":
+    two_steps(int(sys.argv[-1]), int(sys.argv[1]), sys.argv[2:-1])
