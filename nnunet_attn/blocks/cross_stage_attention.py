@@ -269,35 +269,29 @@ def _streaming_attention_backward(
     size, channels = x.shape[2:], x.shape[1]
     with _without_autocast(x.device.type):
         go = channels_last(gradient).to(query.dtype)
-        entries = [channels_last(x).to(query.dtype)]
-        entries += [_project(s, m, query.dtype) for s, m in _pairs(sources, matrices, channels)]
+        pairs = _pairs((x, *sources), matrices, channels)
+        entries = [_project(source, matrix, query.dtype) for source, matrix in pairs]
         weights = logits.softmax(0)
         values = (_enlarge(entry, size, align_corners) for entry in entries)
         dots = torch.stack([(go * value).sum(1, keepdim=True) for value in values])
         glogits = weights * (dots - (weights * dots).sum(0))
 
-        gquery, gentries = torch.zeros_like(query), []
-        for n, entry in enumerate(entries):
-            value = _enlarge(entry, size, align_corners)
+        gquery, gsources, gmatrices = torch.zeros_like(query), [], []
+        for n, (source, matrix) in enumerate(pairs):
+            value = _enlarge(entries[n], size, align_corners)
             direction = glogits[n] * rms[n]
             gvalue = weights[n] * go
             gvalue.addcmul_(direction, query.view(-1, *[1] * len(size)))
             gvalue.addcmul_(direction * rms[n] * logits[n] / -channels, value)
             gquery += direction.flatten() @ value.movedim(1, -1).flatten(0, -2)
-            gentries.append(_enlarge_adjoint(gvalue, entry.shape[2:], align_corners))
-
-        gx, *gsources = gentries
-        gmatrices = []
-        for n, (source, matrix) in enumerate(_pairs(sources, matrices, channels)):
+            entries[n] = value = None  # free it: this is where memory peaks
+            gsource = _enlarge_adjoint(gvalue, source.shape[2:], align_corners)
             if matrix is not None:
-                rows = gsources[n].to(matrix.dtype).movedim(1, -1).flatten(0, -2)
-                gsources[n] = (rows @ matrix).view(source.shape[0], *source.shape[2:], -1).movedim(-1, 1)
-                inputs = channels_last(source).to(matrix.dtype).movedim(1, -1).flatten(0, -2)
-                gmatrices.append(rows.T @ inputs)
-        inputs, gradients = (x, *sources), (gx, *gsources)
-        gx, *gsources = [
-            g.to(t.dtype).contiguous(memory_format=_layout(t)) for g, t in zip(gradients, inputs, strict=True)
-        ]
+                rows, inputs = (t.to(matrix.dtype).movedim(1, -1) for t in (gsource, channels_last(source)))
+                gmatrices.append(rows.flatten(0, -2).T @ inputs.flatten(0, -2))
+                gsource = (rows @ matrix).movedim(-1, 1)
+            gsources.append(gsource.to(source.dtype).contiguous(memory_format=_layout(source)))
+        gx, *gsources = gsources
     return gx, gquery, gsources, gmatrices
 
 
