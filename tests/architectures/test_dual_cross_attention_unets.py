@@ -74,7 +74,7 @@ def fill(network: nn.Module) -> None:
 @pytest.mark.parametrize("dca", [False, True], ids=["host", "DCA"])
 @EACH_HOST
 def test_equal_to_the_released_code(network, dca):
-    """The authors' modules (DoubleU-Net repaired, its input not normalised), filled alike, gave the stored logits."""
+    """A transcription of the authors' modules (DoubleU-Net repaired, no input norm), filled alike, gave these."""
     model = network(3, 2, dca=dca).double().eval()
     image = torch.sin(0.37 * torch.arange(3 * 32 * 32, dtype=torch.float64)).view(1, 3, 32, 32)
     with torch.no_grad():
