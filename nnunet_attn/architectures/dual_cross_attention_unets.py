@@ -25,14 +25,32 @@ from nnunet_attn.architectures.hosts.vnet import VNet
 from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
 
 
-def image_attention(widths: Sequence[int], patch: int, dca_kwargs: dict | None) -> DualCrossAttention:
-    """DCA whose tokens are patches of ``patch`` x ``patch`` pixels, for skips of strides 1, 2, 4, ..."""
-    pool = [(patch >> level, patch >> level) for level in range(len(widths))]
+def image_attention(widths: Sequence[int], token: int, dca_kwargs: dict | None) -> DualCrossAttention:
+    """DCA whose tokens are patches of ``token`` x ``token`` pixels, for skips of strides 1, 2, 4, ..."""
+    pool = [(token >> level, token >> level) for level in range(len(widths))]
     return DualCrossAttention(widths, pool, **(dca_kwargs or {}))
 
 
-class DualCAUNet(UNet):
-    """``UNet`` with DCA: tokens of 8 x 8 pixels, 784 of them at 224 x 224."""
+class AttendedHost:
+    """Puts DCA into the skips of the host that follows in the class's bases.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    Args:
+        input_channels: Channels of the image.
+        num_classes: Channels of the logits.
+        dca: False for the host alone.
+        dca_kwargs: Keyword arguments of ``DualCrossAttention``.
+        deep_supervision: Must be False, the hosts have one head.
+        host: The host's own arguments.
+
+    Attributes:
+        skip_widths: Channels of the skips, from stride 1.
+        token: Side of a token in pixels.
+    """
+
+    skip_widths: tuple[int, ...] = (32, 64, 128, 256)
+    token: int = 8
 
     def __init__(
         self,
@@ -41,101 +59,51 @@ class DualCAUNet(UNet):
         *,
         dca: bool = True,
         dca_kwargs: dict | None = None,
-        activated_skips: bool = False,
         deep_supervision: bool = False,
+        **host,
     ):
-        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
-        super().__init__(
-            input_channels,
-            num_classes,
-            skips=skips,
-            activated_skips=activated_skips,
-            deep_supervision=deep_supervision,
-        )
+        skips = self.attention(dca_kwargs) if dca else None
+        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision, **host)
+
+    @classmethod
+    def attention(cls, dca_kwargs: dict | None) -> nn.Module | list[nn.Module]:
+        """What stands between encoder and decoder."""
+        return image_attention(cls.skip_widths, cls.token, dca_kwargs)
 
 
-class DualCAVNet(VNet):
+class DualCAUNet(AttendedHost, UNet):
+    """``UNet`` with DCA: tokens of 8 x 8 pixels, 784 of them at 224 x 224; takes ``activated_skips``, too."""
+
+
+class DualCAVNet(AttendedHost, VNet):
     """``VNet`` with DCA: tokens of 8 x 8 pixels."""
 
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        dca: bool = True,
-        dca_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
-        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
 
-
-class DualCAR2UNet(R2UNet):
+class DualCAR2UNet(AttendedHost, R2UNet):
     """``R2UNet`` with DCA: tokens of 8 x 8 pixels."""
 
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        dca: bool = True,
-        dca_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
-        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
 
-
-class DualCAResUNetPlusPlus(ResUNetPlusPlus):
+class DualCAResUNetPlusPlus(AttendedHost, ResUNetPlusPlus):
     """``ResUNetPlusPlus`` with DCA: tokens of 4 x 4 pixels, 3136 of them at 224 x 224.
 
     Where there were more than 4096, of 8 x 8 pixels.
     """
 
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        dca: bool = True,
-        dca_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        skips = image_attention((32, 64, 128), 4, dca_kwargs) if dca else None
-        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+    skip_widths = (32, 64, 128)
+    token = 4
 
 
-class DualCADoubleUNet(DoubleUNet):
+class DualCADoubleUNet(AttendedHost, DoubleUNet):
     """``DoubleUNet`` with three DCA of 8 x 8 pixels: two in a row on the VGG skips, one on the second encoder's."""
 
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        dca: bool = True,
-        dca_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        vgg, second = (64, 128, 256, 512), (32, 64, 128, 256)
-        skips = [image_attention(widths, 8, dca_kwargs) for widths in (vgg, vgg, second)] if dca else None
-        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
+    @classmethod
+    def attention(cls, dca_kwargs: dict | None) -> list[nn.Module]:
+        vgg, second = (64, 128, 256, 512), cls.skip_widths
+        return [image_attention(widths, cls.token, dca_kwargs) for widths in (vgg, vgg, second)]
 
 
-class DualCAMultiResUNet(MultiResUNet):
+class DualCAMultiResUNet(AttendedHost, MultiResUNet):
     """``MultiResUNet`` with DCA: tokens of 8 x 8 pixels."""
-
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        dca: bool = True,
-        dca_kwargs: dict | None = None,
-        deep_supervision: bool = False,
-    ):
-        skips = image_attention((32, 64, 128, 256), 8, dca_kwargs) if dca else None
-        super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision)
 
 
 def cumulative_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
