@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import math
     import pydoc
+    import re
     import sys
     from contextlib import redirect_stdout
 
@@ -42,6 +43,12 @@ def run(options: argparse.Namespace) -> None:
 
     if options.gpu_memory_target is not None and not 0 < options.gpu_memory_target < math.inf:
         raise UserError(f"-gpu_memory_target must be a positive number of GB, got {options.gpu_memory_target:g}")
+    name = options.overwrite_plans_name
+    if name is not None and (not re.fullmatch(r"\w[\w.-]*", name) or "__" in name):  # nnU-Net joins names by "__"
+        raise UserError(
+            "-overwrite_plans_name becomes the name of a file and of folders: letters, digits, '.', '-' and single "
+            f"'_' only, got {name!r}"
+        )
     check_dataset(options.dataset)
     from nnunet_attn import trainers
     from nnunet_attn.training.planner import PlainPlanner, ResidualPlanner
@@ -57,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         planner = planner_class(
             options.dataset,
             network,
-            plans_name=options.overwrite_plans_name or f"{options.network}{suffix}",
+            plans_name=name or f"{options.network}{suffix}",
             overwrite_target_spacing=options.overwrite_target_spacing,
             preprocessor_name=options.preprocessor_name,
             **memory,

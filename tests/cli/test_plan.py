@@ -68,3 +68,11 @@ def test_memory_targets_without_a_plan(target, message, images_2d, tmp_path, cap
         assert main(["plan", "901", "--network", "DualCA", "-gpu_memory_target", target]) == 1
     assert message in capsys.readouterr().err
     assert not (data.preprocessed / "DualCAPlans.json").exists()
+
+
+@pytest.mark.parametrize("name", ["../Mine", "mine/plans", "a__b", "", "-x"])
+def test_names_that_are_no_folder(name, images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--network", "DualCA", f"-overwrite_plans_name={name}"]) == 1
+    assert "becomes the name of a file" in capsys.readouterr().err
