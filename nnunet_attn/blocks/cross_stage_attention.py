@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import register_flop_formula
+
+from nnunet_attn.blocks.precision import full_precision
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 QUERY_INITS = ("zero", "random", "kaiming", "xavier")
@@ -27,11 +28,6 @@ def channels_last(feature: torch.Tensor) -> torch.Tensor:
     for source, target in zip(feature.flatten(2), result.movedim(1, -1).flatten(1, -2), strict=True):
         target.copy_(source.T)
     return result
-
-
-def _without_autocast(device: str):
-    """Full precision, whatever surrounds; the device "meta" knows no autocast."""
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _layout(feature: torch.Tensor) -> torch.memory_format:
@@ -147,7 +143,7 @@ def plain_attention(
         smaller = _smaller(feature.shape[2:], size)
         resized = _enlarge(_max_pool(feature, smaller), size, align_corners)
         aligned.append(projection(resized))  # eq. 4
-    with _without_autocast(x.device.type):
+    with full_precision(x.device):
         values = torch.stack([v.to(torch.promote_types(x.dtype, torch.float32)) for v in (*aligned, x)])  # eq. 5
         shape = (-1, *[1] * len(size))
         keys = values * (values.square().mean(2, keepdim=True) + eps).rsqrt() * scale.view(shape)
@@ -179,7 +175,7 @@ def list_attention(
     ``sigmoid(l - z)`` in the running mean.
     """
     projected = [projection(source) for source, projection in zip(sources, projections, strict=True)]
-    with _without_autocast(x.device.type):
+    with full_precision(x.device):
         dtype = torch.promote_types(x.dtype, torch.float32)
         mean = x.to(dtype)
         log_sum, _ = _logit(mean, query, eps)
@@ -233,7 +229,7 @@ def _streaming_attention(
     Returns:
         The output, the logits and the reciprocal RMS; (B, C, *S) and twice (K + 1, B, 1, *S).
     """
-    with _without_autocast(x.device.type):
+    with full_precision(x.device):
         mean = channels_last(x).to(query.dtype)
         log_sum, rms = _logit(mean, query, eps)
         all_logits, all_rms, step = [log_sum], [rms], torch.lerp
@@ -267,7 +263,7 @@ def _streaming_attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """Gradients of ``x``, the query, the sources and the matrices."""
     size, channels = x.shape[2:], x.shape[1]
-    with _without_autocast(x.device.type):
+    with full_precision(x.device):
         go = channels_last(gradient).to(query.dtype)
         pairs = _pairs((x, *sources), matrices, channels)
         entries = [_project(source, matrix, query.dtype) for source, matrix in pairs]

@@ -181,4 +181,4 @@ def measure_network(model: Model, facts: Facts) -> None:
         facts.parameters = sum(p.numel() for p in network.parameters())
         facts.gmacs = gmacs(network, configuration.patch_size, channels)
     except Exception as error:  # other people's trainers may raise anything
-        facts.cost_problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        facts.cost_problem = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
