@@ -50,12 +50,14 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"without reference or a prediction: {listed(missing)}")
     if not cases:
         raise UserError("no case has a reference and a prediction of every method")
+    classes = Classes.from_file(found)
     names = [name or folder.name.split("__")[0] for (name, _), folder in zip(named, folders, strict=True)]
     overlay(
         [(image_files(options.images, case), case) for case in cases],
         {"reference": references} | dict(zip(names, predictions, strict=True)),
         options.output,
-        labels=Classes.from_file(found).drawn,
+        labels=classes.drawn,
+        classes=classes,
         select=options.select,
         rows=None if options.cases else options.rows,
         channel=options.channel,

@@ -35,7 +35,7 @@ class Comparison:
 
     Attributes:
         gathered: Scores of single cases, and their files.
-        labels: Class and value, for pictures.
+        labels: The dataset's classes and their label values.
         classes: Quantities shown: class name, or "mean", and title.
         patients: Patient of each case.
         table, summary, differences: See ``paired``.
@@ -47,7 +47,7 @@ class Comparison:
     models: list[Model]
     gathered: Gathered
     facts: dict[str, Facts]
-    labels: dict[str, int]
+    labels: Classes
     classes: dict[str, str]
     tolerance: float
     patients: dict[str, str]
@@ -173,7 +173,7 @@ def compare(
         models=models,
         gathered=gathered,
         facts=facts,
-        labels=classes.drawn,
+        labels=classes,
         classes=shown,
         tolerance=tolerance,
         patients=groups,

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_attn.errors import UserError
+from nnunet_attn.evaluation.classes import Classes
 from nnunet_attn.evaluation.metrics import dice
 from nnunet_attn.evaluation.volumes import file_ending, read_image, read_labels
 from nnunet_attn.files import complete_file
@@ -61,14 +62,14 @@ def _grey_levels(picture: np.ndarray, foreground: np.ndarray) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def _mean_dice(prediction: np.ndarray, reference: np.ndarray, labels: Mapping[str, int]) -> float:
-    values = [dice(prediction == value, reference == value) for value in labels.values()]
+def _mean_dice(prediction: np.ndarray, reference: np.ndarray, classes: Classes) -> float:
+    values = [dice(np.isin(prediction, v), np.isin(reference, v)) for v in classes.values.values()]
     values = [value for value in values if not np.isnan(value)]
     return float(np.mean(values)) if values else float("nan")
 
 
 def _prepare(
-    name: str, images: Sequence[Path], files: Sequence[Path], labels: Mapping[str, int], select: str, channel: int
+    name: str, images: Sequence[Path], files: Sequence[Path], classes: Classes, select: str, channel: int
 ) -> Row:
     """Read one case; ``files`` are the reference and the predictions."""
     image = read_image(images, upright=True)
@@ -79,12 +80,13 @@ def _prepare(
     if not 0 <= channel < len(image.array):
         raise UserError(f"{images[0]}: there is no channel {channel}, the image has {len(image.array)}")
     array, maps = image.array, [reference.array, *(p.array for p in predictions)]
-    scores = [_mean_dice(prediction, maps[0], labels) for prediction in maps[1:]]
+    counted = maps if classes.ignore is None else [np.where(maps[0] == classes.ignore, 0, labels) for labels in maps]
+    scores = [_mean_dice(prediction, counted[0], classes) for prediction in counted[1:]]
 
     title, spacing = name, image.spacing
     if array.ndim == 4:
         axis = int(np.argmax(spacing))  # across the slices, as they were taken
-        index = choose_slice(maps[0], maps[1:], axis, select)
+        index = choose_slice(counted[0], counted[1:], axis, select)
         title += f"\nslice {index + 1} of {maps[0].shape[axis]}"
         array, maps = array.take(index, axis + 1), [labels.take(index, axis) for labels in maps]
         spacing = tuple(step for i, step in enumerate(spacing) if i != axis)
@@ -117,7 +119,7 @@ def _draw(axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], c
         for name, value in labels.items():
             if np.any(drawn == value):
                 outline = np.pad(drawn == value, 1).astype(float)
-                extent = (-1.5, drawn.shape[1] + 0.5, -1.5, drawn.shape[0] + 0.5)
+                extent = (-1, drawn.shape[1], -1, drawn.shape[0])  # centres of the first and last pixels
                 axes.contour(outline, levels=[0.5], colors=[colours[name]], linewidths=0.9, extent=extent)
         axes.set(xlim=(-0.5, drawn.shape[1] - 0.5), ylim=(drawn.shape[0] - 0.5, -0.5))
     axes.set(xticks=[], yticks=[])
@@ -131,6 +133,7 @@ def overlay(
     output: Path,
     *,
     labels: Mapping[str, int],
+    classes: Classes | None = None,
     select: str = "foreground",
     rows: int | None = None,
     channel: int = 0,
@@ -144,6 +147,7 @@ def overlay(
             files by name. The first column is the reference.
         output: Picture file; its ending names the format.
         labels: Name and value of the classes, drawn in this order.
+        classes: What the Dice counts, where that differs (regions, ignore label); by default the drawn classes.
         select: Slice of a volume: with the largest foreground, or with most voxels that any method has wrong.
         rows: At most so many rows, evenly spread over the cases.
         channel: Channel shown of an image that is no colour picture.
@@ -161,12 +165,13 @@ def overlay(
         raise ValueError(f"nothing to draw: {len(cases)} cases, {len(columns)} columns, {len(labels)} labels, {rows=}")
     if rows is not None and rows < len(cases):
         cases = [cases[i] for i in np.linspace(0, len(cases) - 1, rows).round().astype(int)]
+    classes = classes or Classes({name: (value,) for name, value in labels.items()}, None, dict(labels))
     prepared = []
     for image, name in cases:
         images = [Path(image)] if isinstance(image, (str, Path)) else [Path(path) for path in image]
         ending = file_ending(images[0])
         files = [Path(c[name]) if isinstance(c, Mapping) else Path(c) / f"{name}{ending}" for c in columns.values()]
-        prepared.append(_prepare(name, images, files, labels, select, channel))
+        prepared.append(_prepare(name, images, files, classes, select, channel))
     colours = class_colours(labels)
 
     width, heights = 2.2, [2.2 * r.picture.shape[0] * r.aspect / r.picture.shape[1] for r in prepared]

@@ -81,7 +81,7 @@ def _worst_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
         picture = folder / "overlays" / f"worst_{i}.png"
         try:
             cases = [(image_files(c.images, case), case) for case in worst["case"]]
-            overlay(cases, columns, picture, labels=c.labels, select="disagreement", dpi=110)
+            overlay(cases, columns, picture, labels=c.labels.drawn, classes=c.labels, select="disagreement", dpi=110)
         except (UserError, KeyError) as error:
             result.append(Text(f"No pictures: {error}."))
             continue

@@ -93,7 +93,7 @@ class Tables:
         if name == MEAN and len(self.comparison.classes) > 1:
             return ["", ""]
         t = self.comparison.table
-        t = t[(t.row == row) & (t["class"] == (name if name != MEAN else next(iter(self.comparison.labels))))]
+        t = t[(t.row == row) & (t["class"] == (name if name != MEAN else next(iter(self.comparison.labels.values))))]
         wide = t[t.metric.isin(["n_pred", "n_ref"])].pivot(index="case", columns="metric", values="value")
         missed = int(((wide.n_pred == 0) & (wide.n_ref > 0)).sum())
         invented = int(((wide.n_pred > 0) & (wide.n_ref == 0)).sum())

@@ -80,7 +80,8 @@ def _read(path: Path, *, upright: bool) -> Volume:
         with Image.open(path) as picture:
             return Volume(np.asarray(picture), (1.0, 1.0), (), "px")
     except (OSError, RuntimeError, ValueError, KeyError, SyntaxError, tifffile.TiffFileError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"{path} cannot be read: {reason}") from error
 
 
 def read_labels(path: Path, *, upright: bool = False) -> Volume:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from matplotlib.figure import Figure
 from PIL import Image
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.overlay import choose_slice, class_colours, overlay
+from nnunet_attn.evaluation.classes import Classes
+from nnunet_attn.evaluation.overlay import Row, _draw, _prepare, choose_slice, class_colours, overlay
 
 LABELS = {"ring": 1, "core": 2}
 
@@ -84,6 +86,27 @@ def test_colour_picture_keeps_its_colours(tmp_path):
     assert has_colour(picture_of(path), (200 / 255, 30 / 255, 0)) > 10_000
     blend = 0.65 * np.array([200, 30, 0]) / 255 + 0.35 * np.array(class_colours({"polyp": 1})["polyp"])
     assert has_colour(picture_of(path), blend) > 1_000
+
+
+def test_outlines_run_between_the_pixels():
+    labels = np.zeros((8, 10), dtype=np.uint8)
+    labels[2:4, 4:7] = 1
+    axes = Figure().subplots()
+    _draw(axes, Row("", np.zeros((8, 10, 3)), [labels], [], 1.0), labels, {"a": 1}, class_colours({"a": 1}))
+    (contour,) = axes.collections
+    points = np.concatenate([path.vertices for path in contour.get_paths()])
+    assert points.min(0) == pytest.approx([3.5, 1.5])
+    assert points.max(0) == pytest.approx([6.5, 3.5])
+
+
+def test_regions_and_ignored_voxels_count_as_in_the_tables(tmp_path):
+    for name, row in (("image", [9, 9, 9, 0]), ("reference", [1, 2, 3, 0]), ("prediction", [2, 2, 1, 0])):
+        Image.fromarray(np.array([row] * 3, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    image, *files = (tmp_path / f"{name}.png" for name in ("image", "reference", "prediction"))
+    classes = Classes({"whole": (1, 2), "core": (2,)}, 3, {"whole": 1, "core": 2})
+    row = _prepare("a", [image], files, classes, "foreground", 0)
+    assert row.scores == [pytest.approx((1 + 2 / 3) / 2)]  # the third column does not count
+    assert row.labels[1].tolist() == [[2, 2, 1, 0]] * 3  # and is drawn all the same
 
 
 def test_slice_with_largest_foreground_or_disagreement():

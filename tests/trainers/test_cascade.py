@@ -1,21 +1,24 @@
-"""nnU-Net's cascade with a plan-driven trainer: low resolution, then full resolution with its segmentation."""
+"""nnU-Net's cascade with the plan-driven trainers: low resolution, then full resolution with its segmentation."""
+
+import pydoc
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunet_attn.architectures.dual_cross_attention_unets import DualCAPlainConvUNet
+from nnunet_attn import trainers
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.planner import PlainPlanner
 
-TRAINER = "nnUNetTrainerDualCA_1epoch_2iterations"
-PLANS = "DualCAPlans"
+PLANS = "CascadePlans"
 
 
-def train(data, configuration: str):
+def train(data, configuration: str, trainer: str):
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    run = get_trainer_from_args(str(data.dataset_id), configuration, "all", TRAINER, PLANS, device=torch.device("cpu"))
+    name = f"{trainer}_1epoch_2iterations"
+    run = get_trainer_from_args(str(data.dataset_id), configuration, "all", name, PLANS, device=torch.device("cpu"))
     run.run_training()
     run.inference_allowed_mirroring_axes = None
     run.perform_actual_validation()
@@ -33,21 +36,23 @@ def predict(run, images, output, previous=None) -> None:
     )
 
 
-def test_cascade(volumes_3d, tmp_path):
+@pytest.mark.parametrize("trainer", ["nnUNetTrainerDualCA", "nnUNetTrainerXAttnRes"])
+def test_cascade(trainer, volumes_3d, tmp_path):
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 
     data = volumes_3d.copy(tmp_path / "data")
     with nnunet_in_process(data.root):
-        planner = PlainPlanner(data.dataset_id, DualCAPlainConvUNet, plans_name=PLANS, gpu_memory_target_in_gb=0.005)
+        network = pydoc.locate(getattr(trainers, trainer).networks["PlainConvUNet"])
+        planner = PlainPlanner(data.dataset_id, network, plans_name=PLANS, gpu_memory_target_in_gb=0.005)
         planner.UNet_base_num_features = 8
         planner.lowres_creation_threshold = 0.9  # of the volume; 0.25 needs larger data
         planner.plan_experiment()
         preprocess([data.dataset_id], PLANS, ("3d_lowres",), (1,))
-        low = train(data, "3d_lowres")
+        low = train(data, "3d_lowres", trainer)
         channels = [low.network.encoder.stages[0][0].convs[0].conv.in_channels]
         predict(low, data.raw / "imagesTs", tmp_path / "low")
 
-        full = train(data, "3d_cascade_fullres")
+        full = train(data, "3d_cascade_fullres", trainer)
         channels.append(full.network.encoder.stages[0][0].convs[0].conv.in_channels)
         predict(full, data.raw / "imagesTs", tmp_path / "full", tmp_path / "low")
     assert channels == [1, 3]  # the image, then with one map for each of the two foreground classes

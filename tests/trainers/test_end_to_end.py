@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def train_resume_validate_predict(data, trainer: str) -> None:
 @pytest.mark.parametrize("trainer", TRAINERS_2D)
 def test_2d(trainer, images_2d, tmp_path):
     train_resume_validate_predict(images_2d.copy(tmp_path), trainer)
+
+
+def test_2d_slices_of_volumes(volumes_3d, tmp_path):
+    """One network stands for all: nnU-Net cuts the slices and joins their predictions."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
+
+    data = replace(volumes_3d.copy(tmp_path), configuration="2d")
+    with nnunet_in_process(data.root):
+        preprocess([data.dataset_id], configurations=("2d",), num_processes=(1,))
+    train_resume_validate_predict(data, "nnUNetTrainerFIAS")
 
 
 @pytest.mark.parametrize("trainer", TRAINERS_3D)
