@@ -6,11 +6,14 @@ in each round and the best round counts. On the CPU the time is the process's CP
 fp16 autocast with a GradScaler, as nnU-Net trains.
 
   nnunet-attn benchmark nnUNetTrainerDCAUNet --patch 256 224 --batch 2 -o dcau.csv
+
+With --plain each network is measured once more in its plain formulation, the formulas as they are written.
 """
 
 import argparse
 from pathlib import Path
 
+PLAIN = " (plain)"
 HELP = "cost of networks beside stock nnU-Net's, as ratios in one run"
 
 COLUMNS = (
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=int, default=4, help="classes with background (default: 4)")
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--plain", action="store_true", help="measure the plain formulation of each network, too")
     parser.add_argument("--compile", action="store_true", help="torch.compile all networks, as nnU-Net does on a GPU")
     parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="where to measure (default: cpu)")
     parser.add_argument(
@@ -46,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     device = torch.device(options.device)
     makers = {name: NetworkMaker(name, options) for name in ("stock", *options.trainers)}
+    if options.plain:
+        makers |= {f"{name}{PLAIN}": NetworkMaker(name, options, plain=True) for name in options.trainers}
     image = torch.randn(options.batch, options.channels, *options.patch, device=device)
     subjects = []
     for name, make in makers.items():
@@ -58,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         with torch.device("meta"):
             counted = makers[subject.name]()
         if device.type == "cpu":
-            subject.peak_memory = in_own_process(subject.name, options)
+            subject.peak_memory = in_own_process(makers[subject.name], options)
         rows.append({
             "network": subject.name,
             "parameters": sum(p.numel() for p in counted.parameters()),
@@ -78,25 +84,27 @@ def run(options: argparse.Namespace) -> None:
 class NetworkMaker:
     """Builds a trainer's network for the options' patch (nnU-Net's own for "stock"); pickles into a process."""
 
-    def __init__(self, trainer: str, options: argparse.Namespace):
+    def __init__(self, trainer: str, options: argparse.Namespace, *, plain: bool = False):
         from nnunet_attn.catalog import parse_trainer_name
         from nnunet_attn.errors import UserError
 
         if trainer != "stock" and parse_trainer_name(trainer) is None:
             raise UserError(f"{trainer} is not one of our trainers; see nnunet-attn list")
-        self.trainer, self.options = trainer, options
+        self.trainer, self.options, self.plain = trainer, options, plain
 
     def __call__(self):
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
         from nnunet_attn import trainers
         from nnunet_attn.errors import UserError
+        from nnunet_attn.evaluation.complexity import use_plain_path
 
         cls = nnUNetTrainer if self.trainer == "stock" else getattr(trainers, self.trainer)
         configuration = planned_configuration(self.options.patch)
         if self.trainer != "stock" and len(self.options.patch) not in cls.dimensions:
             raise UserError(f"{self.trainer} does not take a {len(self.options.patch)}D patch {self.options.patch}")
-        return cls.build_network_architecture(None, configuration, self.options.channels, self.options.classes, True)
+        network = cls.build_network_architecture(None, configuration, self.options.channels, self.options.classes, True)
+        return use_plain_path(network, ("implementation", "form")) if self.plain else network
 
 
 def planned_configuration(patch: list[int]):
@@ -138,7 +146,7 @@ def planned_configuration(patch: list[int]):
     })  # fmt: skip
 
 
-def in_own_process(trainer: str, options: argparse.Namespace) -> float:
+def in_own_process(make: NetworkMaker, options: argparse.Namespace) -> float:
     """Peak memory of a training step on the CPU."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -147,7 +155,7 @@ def in_own_process(trainer: str, options: argparse.Namespace) -> float:
 
     shape = (options.batch, options.channels, *options.patch)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak_rss, NetworkMaker(trainer, options), shape).result()
+        return pool.submit(peak_rss, make, shape).result()
 
 
 def report(rows: list[dict], options: argparse.Namespace, device) -> None:

@@ -53,13 +53,12 @@ def run(options: argparse.Namespace) -> int:
     from nnunet_attn.evaluation.compare import compare
     from nnunet_attn.evaluation.folders import find_dataset
     from nnunet_attn.evaluation.report import write_report
-    from nnunet_attn.files import complete_folder
+    from nnunet_attn.files import complete_folder, refuse_existing
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
     output = options.output or Path(f"compare_{find_dataset(options.dataset)}_{options.configuration}")
-    if output.exists() and not options.overwrite:
-        raise UserError(f"{output} exists already; remove it, or give --overwrite to replace it")
+    refuse_existing(output, options.overwrite)
     comparison = compare(
         options.dataset,
         options.configuration,

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without spacing; an absent class that is predicted scores Dice 1, a missed one 0 with HD95 0",
     )
     parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
-    parser.add_argument("--folds", nargs="+", metavar="FOLD", help="folds of a trained model (default: all it has)")
+    parser.add_argument(
+        "-f", "--folds", nargs="+", metavar="FOLD", help="folds of a trained model (default: all it has)"
+    )
     parser.add_argument("--only-predicted", action="store_true", help="accept references without prediction")
     parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names classes, regions, ignore label")
     parser.add_argument("-l", "--labels", type=int, nargs="+", help="label values to score, without dataset.json")

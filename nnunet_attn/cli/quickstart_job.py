@@ -24,6 +24,7 @@ from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, pla
 
 LABELS = {"RV": 1, "MYO": 2, "LV": 3}
 TEST_CASES = 8
+VALIDATION_BATCHES = 2  # of an epoch, for nnU-Net's log only; the validation after the training is complete
 LEARNED = 0.8  # mean Dice on the phantom that shows that a network learns; thresholds stay below 0.6
 
 
@@ -96,7 +97,14 @@ class Job:
         trainer = make_trainer(
             DATASET_ID, "2d", name, resume=any(fold.glob("checkpoint_*.pth")), device=self.options.device
         )
-        end_epoch = trainer.on_epoch_end
+        trainer.num_val_iterations_per_epoch = VALIDATION_BATCHES
+        end_epoch, draw = trainer.on_epoch_end, trainer.logger.plot_progress_png
+
+        def draw_at_the_end(folder):  # a second per epoch otherwise
+            if trainer.current_epoch == trainer.num_epochs - 1:
+                draw(folder)
+
+        trainer.logger.plot_progress_png = draw_at_the_end
         with tqdm(total=trainer.num_epochs, initial=trainer.current_epoch, unit="epoch", file=self.screen) as bar:
 
             def on_epoch_end():

@@ -11,11 +11,18 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def use_plain_path(network: nn.Module) -> None:
-    """Switch every block with several formulations to the literal one, whose products a counter sees."""
+def use_plain_path(network: nn.Module, switches: Sequence[str] = ("implementation",)) -> nn.Module:
+    """Switch every block with several formulations to the literal one, whose products a counter sees.
+
+    Args:
+        network: Changed, and returned.
+        switches: Attributes of blocks to switch. XAttnRes, whose counted products are those of its default, has "form".
+    """
     for module in network.modules():
-        if hasattr(module, "implementation"):
-            module.implementation = "plain"
+        for switch in switches:
+            if hasattr(module, switch):
+                setattr(module, switch, "plain")
+    return network
 
 
 def gmacs(network: nn.Module, image_size: Sequence[int], channels: int) -> float:

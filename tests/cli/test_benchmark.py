@@ -52,6 +52,20 @@ def test_command_writes_table_with_command_and_versions(tmp_path, capsys):
     assert float(ours["saved_ratio"]) == 1
 
 
+def test_plain_formulations_are_measured_beside(tmp_path, capsys):
+    """The same network: equal parameters and products; what it keeps for the backward pass is another amount."""
+    names = ["nnUNetTrainerDualCA", "nnUNetTrainerXAttnRes"]
+    arguments = ["--patch", "64", "64", "--rounds", "1", "--plain", "-o", str(tmp_path / "cost.csv")]
+    assert main(["benchmark", *names, *arguments]) == 0
+    lines = (tmp_path / "cost.csv").read_text().splitlines()
+    rows = {row["network"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
+    assert list(rows) == ["stock", *names, *(f"{name} (plain)" for name in names)]
+    for name in names:
+        ours, plain = rows[name], rows[f"{name} (plain)"]
+        assert ours["parameters"] == plain["parameters"]
+        assert float(ours["saved_ratio"]) < float(plain["saved_ratio"])
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nnUNetTrainerFoo"], "not one of our trainers"),
     (["nnUNetTrainerStockAdamW", "--patch", "33", "32"], "nnU-Net would not plan the patch"),
