@@ -9,12 +9,11 @@ Graphics 43, 2015.
 
 import bisect
 import sys
-from functools import partial
 
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs
-from nnunet_attn.dataset_conversion.pictures import LOSSY_EDGES, encode_pair, read_mask
+from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File
 from nnunet_attn.errors import UserError
 
@@ -51,7 +50,7 @@ CONVERTER = Converter(
     labels=("polyp",),
     file_ending=".png",
     discover=discover,
-    encode=partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES)),
+    encode=encode_pair_with_lossy_mask,
     splits={
         "8-1-1": split_by_tenths,
         "pranet": split_by_lists(lambda case: case.name, test=[f"clinicdb_{n:03d}" for n in PRANET_TEST]),

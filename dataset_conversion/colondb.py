@@ -14,12 +14,11 @@ context information, IEEE TMI 35(2), 2016 (380 frames).
 
 import re
 import sys
-from functools import partial
 
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs, index, pair
-from nnunet_attn.dataset_conversion.pictures import LOSSY_EDGES, encode_pair, read_mask
+from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File
 
 FRAMES, BLOCK = 380, 20
@@ -50,7 +49,7 @@ CONVERTER = Converter(
     labels=("polyp",),
     file_ending=".png",
     discover=discover,
-    encode=partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES)),
+    encode=encode_pair_with_lossy_mask,
     splits={
         "8-1-1": split_by_tenths,
         "pranet": split_by_lists(

@@ -10,13 +10,12 @@ Reference: Jha et al., Kvasir-SEG: a segmented polyp dataset, MultiMedia Modelin
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs
-from nnunet_attn.dataset_conversion.pictures import LOSSY_EDGES, encode_pair, read_mask
+from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File
 
 TESTS = {
@@ -38,7 +37,7 @@ CONVERTER = Converter(
     labels=("polyp",),
     file_ending=".png",
     discover=discover,
-    encode=partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES)),
+    encode=encode_pair_with_lossy_mask,
     splits={
         "8-1-1": split_by_tenths,
         **{name: split_by_lists(lambda case: case.name, test=tests) for name, tests in TESTS.items()},

@@ -9,6 +9,7 @@ import io
 import struct
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -199,6 +200,10 @@ def encode_pair(
     """
     label, counts = read(labels[0])
     return encode_with_label(images[0], label, counts, labels[0])
+
+
+# for masks that were compressed with loss once, whatever the format that they come in
+encode_pair_with_lossy_mask = partial(encode_pair, read=partial(read_mask, edges=LOSSY_EDGES))
 
 
 def encode_with_label(
