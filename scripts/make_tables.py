@@ -56,7 +56,7 @@ def cost() -> str:
         for row in rows:
             ratios = (row[key] for key in ("training_ratio", "inference_ratio", "saved_ratio", "peak_ratio"))
             table.append(
-                f"| `{row['network']}` | {int(row['parameters']):,} | {float(row['gmacs']):.2f} | "
+                f"| `{row['network']}` | {int(row['parameters']):,} | {row['gmacs']} | "
                 + " | ".join(f"{float(ratio):.2f}" for ratio in ratios)
                 + " |"
             )
