@@ -6,6 +6,7 @@ from nnunet_attn.training.recipe import Augmentation
 PAPER = {
     "initial_lr": 1e-4,
     "weight_decay": 1e-4,
+    "decay_1d": True,
     "betas": (0.9, 0.999),
     "warmup": 0.0,
     "schedule": "constant",

@@ -24,6 +24,7 @@ class nnUNetTrainerFIAS(MutationTrainer):
             "optimizer": "Adam",
             "initial_lr": 1e-4,
             "weight_decay": 1e-4,
+            "decay_1d": True,
             "betas": (0.9, 0.999),
             "warmup": 0.0,
             "schedule": "poly",

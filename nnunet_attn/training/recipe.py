@@ -41,6 +41,7 @@ class Recipe:
 
     Attributes:
         optimizer: "AdamW", "Adam" (L2 decay), or "SGD": stock nnU-Net's optimiser, decay on all parameters, poly rate.
+        decay_1d: Whether norms, biases and other 1-d parameters decay, too, as by torch's default and so in the papers.
         warmup: Share of the epochs with linearly rising rate, at least one epoch where it is not 0.
         schedule: "poly" (exponent 0.9) or "constant".
         clip: Largest gradient norm; nnU-Net itself clips at 12.
@@ -52,6 +53,7 @@ class Recipe:
     optimizer: str = "AdamW"
     initial_lr: float = 3e-4
     weight_decay: float = 5e-2
+    decay_1d: bool = False
     betas: tuple[float, float] = (0.9, 0.98)
     warmup: float = 0.05
     schedule: str = "poly"
@@ -104,11 +106,11 @@ class WarmupScheduler(torch.optim.lr_scheduler.LRScheduler):
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or Adam over the parameters that train; norms, biases and other 1-d parameters do not decay."""
+    """AdamW or Adam over the parameters that train; 1-d parameters in a group of their own, see ``decay_1d``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": recipe.weight_decay * recipe.decay_1d},
     ]
     return getattr(torch.optim, recipe.optimizer)(groups, lr=recipe.initial_lr, betas=recipe.betas)
 

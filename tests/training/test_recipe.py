@@ -10,6 +10,9 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
+from nnunet_attn import trainers
+from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.training.base import merged
 from nnunet_attn.training.recipe import (
     INTENSITY,
     Augmentation,
@@ -61,6 +64,18 @@ def test_one_dimensional_parameters_do_not_decay():
     assert free["weight_decay"] == 0.0
     assert len(free["params"]) == 3
     assert isinstance(optimizer, torch.optim.AdamW)
+
+
+def test_one_dimensional_parameters_decay_where_the_papers_do_not_exempt_them():
+    optimizer = make_optimizer(nn.BatchNorm2d(2), Recipe(weight_decay=0.1, decay_1d=True))
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.trainer)
+def test_paper_recipes_decay_all_parameters(entry):
+    recipe = Recipe(**merged(getattr(trainers, f"{entry.trainer}_paper"), "recipe"))
+    assert recipe.decay_1d or recipe.weight_decay == 0
+    assert not Recipe(**merged(getattr(trainers, entry.trainer), "recipe")).decay_1d
 
 
 @pytest.mark.parametrize("norm", [0.5, 5.0])
