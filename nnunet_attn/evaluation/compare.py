@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_attn.errors import UserError
 from nnunet_attn.evaluation.classes import Classes
 from nnunet_attn.evaluation.facts import Facts, measure_network, read_facts
-from nnunet_attn.evaluation.flags import data_flags, training_flags
+from nnunet_attn.evaluation.flags import data_flags, learning_flags, training_flags, unlearned_classes
 from nnunet_attn.evaluation.folders import find_dataset, find_splits, nnunet_folder
 from nnunet_attn.evaluation.gather import Gathered, find_models, from_test_set, from_validation
 from nnunet_attn.evaluation.paired import (
@@ -163,7 +163,12 @@ def compare(
     if measure:
         for model in models:
             measure_network(model, facts[model.name])
-    flags = data_flags(models, wanted, used, len(set(groups.values())), how) + training_flags(models, facts)
+    unlearned = unlearned_classes(everything)
+    flags = [
+        *learning_flags(unlearned),
+        *data_flags(models, wanted, used, len(set(groups.values())), how),
+        *training_flags(models, facts),
+    ]
     if gathered.surface_problem is not None:
         flags.append(f"No HD95 and NSD: {gathered.surface_problem}.")
     images = raw / ("imagesTr" if test is None else "imagesTs") if raw is not None else None
@@ -180,7 +185,7 @@ def compare(
         table=everything,
         summary=summarise(table, resamples=resamples),
         differences=differences,
-        verdicts=verdicts(differences, models[0].name),
+        verdicts=verdicts(differences, models[0].name, unlearned),
         flags=flags,
         hashes=hashes(models, used) | _file_hashes(name, gathered.references),
         images=images if images is not None and images.is_dir() else None,

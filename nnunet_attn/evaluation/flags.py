@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from nnunet_attn.catalog import STOCK_TRAINERS, parse_trainer_name
 from nnunet_attn.evaluation.facts import Facts
 from nnunet_attn.evaluation.results import DEFAULT_PLANS, NOT_RECORDED, Model
@@ -9,6 +11,26 @@ from nnunet_attn.evaluation.statistics import ALPHA, smallest_p
 
 FULL_SCHEDULE = 1000 * 250
 BUDGET = 1.5  # times the baseline's epoch time or memory
+
+
+def unlearned_classes(table: pd.DataFrame) -> dict[str, list[str]]:
+    """By row, the classes that it misses altogether in more than half of the cases that have them."""
+    counts = table[table.metric.isin(("n_pred", "n_ref"))]
+    counts = counts.pivot(index=["row", "class", "case"], columns="metric", values="value")
+    missed = counts[counts.n_ref > 0].n_pred.eq(0).groupby(level=["row", "class"], sort=False).mean()
+    result: dict[str, list[str]] = {}
+    for row, name in missed[missed > 0.5].index:
+        result.setdefault(row, []).append(name)
+    return result
+
+
+def learning_flags(unlearned: Mapping[str, Sequence[str]]) -> list[str]:
+    """On rows that have not learned what they are compared by."""
+    return [
+        f"Hardly learned: {row} misses {', '.join(names)} in more than half of the cases that have it. A difference to "
+        "such a row says little."
+        for row, names in unlearned.items()
+    ]
 
 
 def data_flags(

@@ -8,7 +8,7 @@ exploratory: it has its own Holm correction, over everything exploratory, and no
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,8 +153,14 @@ class Verdict:
     text: str
 
 
-def verdicts(differences: pd.DataFrame, baseline: str) -> list[Verdict]:
-    """One sentence per row; "no significant difference" unless the primary test says otherwise."""
+def verdicts(differences: pd.DataFrame, baseline: str, unlearned: Collection[str] = ()) -> list[Verdict]:
+    """What may be said of each row: "no significant difference" unless the primary test says otherwise.
+
+    Args:
+        differences: See ``compare_with_baseline``.
+        baseline: The first row.
+        unlearned: Rows that have hardly learned; a verdict that touches one says so.
+    """
     result = []
     for d in differences[differences.primary].itertuples():
         numbers = (
@@ -168,6 +174,8 @@ def verdicts(differences: pd.DataFrame, baseline: str) -> list[Verdict]:
             text = f"No significant difference in mean Dice between {d.row} and {baseline} ({numbers})."
             if smallest_p(d.patients) >= ALPHA:
                 text += f" With {d.patients} patients the test could not have found one."
+        if weak := [row for row in (d.row, baseline) if row in unlearned]:
+            text += f" But {' and '.join(weak)} hardly learned, so this says little about the networks."
         result.append(Verdict(d.row, bool(d.significant), text))
     return result
 

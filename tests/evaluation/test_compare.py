@@ -166,6 +166,25 @@ def test_verdicts_say_which_way_and_by_how_much(tree):
     assert "p = 1.000" in same.text
 
 
+def test_a_row_that_hardly_learned_is_named_in_flag_and_verdict(tree):
+    """As after a very short training, where one network predicts nothing yet: significant, and worth nothing."""
+    rng = np.random.default_rng(3)
+    tree.add(STOCK, np.zeros((len(tree.cases), 2)))
+    tree.add(OURS, draw(rng, tree))
+    for k in range(5):
+
+        def nothing_predicted(summary):
+            for case in summary["metric_per_case"]:
+                case["metrics"]["1"]["n_pred"] = 0
+
+        change_json(tree.fold(STOCK, k) / "validation" / "summary.json", nothing_predicted)
+    result = run()
+    assert result.flags[0].startswith(f"Hardly learned: {STOCK} misses ring in more than half")
+    assert result.verdicts[0].significant
+    assert result.verdicts[0].text.endswith(f"But {STOCK} hardly learned, so this says little about the networks.")
+    assert not any("Hardly" in flag for flag in result.flags[1:])
+
+
 def test_too_few_patients_find_nothing_however_large_the_effect(tmp_path, tree):
     small = Tree(tmp_path, patients=5, folds=5)
     rng = np.random.default_rng(0)
