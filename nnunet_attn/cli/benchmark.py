@@ -148,13 +148,15 @@ def planned_configuration(patch: list[int]):
 
 def in_own_process(make: NetworkMaker, options: argparse.Namespace) -> float:
     """Peak memory of a training step on the CPU."""
+    import warnings
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
     from nnunet_attn.evaluation.complexity import peak_rss
 
     shape = (options.batch, options.channels, *options.patch)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    quiet = {"initializer": warnings.simplefilter, "initargs": ("ignore", FutureWarning)}  # torch's, of its own use
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), **quiet) as pool:
         return pool.submit(peak_rss, make, shape).result()
 
 
