@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from PIL import Image
+
+# tests are of what is installed: "python -m pytest" would put this folder, where no trainers are mapped, before it
+sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parents[1]]
 
 
 @pytest.fixture(scope="session", autouse=True)
