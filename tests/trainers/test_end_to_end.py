@@ -14,6 +14,7 @@ from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, pre
 from nnunet_attn.training.record import NAME as RECORD
 
 TRAINERS_2D = [*STOCK_TRAINERS, *(entry.trainer for entry in ENTRIES)]
+LIGHT = "nnUNetTrainerXAttnResUNet"
 TRAINERS_3D = [*STOCK_TRAINERS, *(entry.trainer for entry in ENTRIES if 3 in entry.dimensions)]
 
 
@@ -76,14 +77,15 @@ def test_2d(trainer, images_2d, tmp_path):
     train_resume_validate_predict(images_2d.copy(tmp_path), trainer)
 
 
-def test_2d_slices_of_volumes(volumes_3d, tmp_path):
-    """One network stands for all: nnU-Net cuts the slices and joins their predictions."""
+@pytest.mark.parametrize("trainer", [LIGHT, pytest.param("nnUNetTrainerFIAS", marks=pytest.mark.slow)])
+def test_2d_slices_of_volumes(trainer, volumes_3d, tmp_path):
+    """A light network stands for all: nnU-Net cuts the slices and joins their predictions."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 
     data = replace(volumes_3d.copy(tmp_path), configuration="2d")
     with nnunet_in_process(data.root):
         preprocess([data.dataset_id], configurations=("2d",), num_processes=(1,))
-    train_resume_validate_predict(data, "nnUNetTrainerFIAS")
+    train_resume_validate_predict(data, trainer)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS_3D)
