@@ -9,7 +9,6 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
@@ -20,6 +19,8 @@ from nnunet_attn.blocks.differential_cross_attention import (
     WindowCrossAttention,
     lambda_schedule,
 )
+from nnunet_attn.blocks.options import check_option
+from nnunet_attn.blocks.resize import resize
 
 ATTENTIONS = ("differential", "standard")
 NORMS = ("pre", "post")
@@ -117,11 +118,6 @@ class DCAUNetEncoder(nn.Module):
             x = stage(x)
             features.append(x)
         return features
-
-
-def resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Bilinear, to any size."""
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class DCAUNetDecoder(nn.Module):
@@ -234,8 +230,7 @@ class DCAUNet(nn.Module):
             ("fusion", fusion, FUSIONS),
             ("norm", norm, NORMS),
         ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+            check_option(name, value, known)
         if len(widths) != len(depths):
             raise ValueError(f"widths and depths must be of one length, got {len(widths)} and {len(depths)}")
         if any(width % head_width for width in widths):

@@ -9,6 +9,7 @@ from torch import nn
 
 from nnunet_attn.architectures.encoders import PVT_V2_B2, PVT_V2_B2_WIDTHS, pvt_v2_b2, pvt_v2_names
 from nnunet_attn.blocks.multi_scale_conv_attention import EUCB, LGAG, MSCAM, SAB
+from nnunet_attn.blocks.resize import resize
 
 MULTIPLE = 32  # the encoder's total stride
 
@@ -59,12 +60,9 @@ class EMCADDecoder(nn.Module):
         """Heads on the stages' outputs, deepest first, and enlargement to the image: x32, x16, x8, x4."""
         size = [4 * side for side in stages[-1].shape[2:]]
 
-        def enlarged(head, d):
-            return F.interpolate(head(d), size=size, mode="bilinear")
-
         if not self.deep_supervision:
-            return enlarged(self.seg_layers[-1], stages[-1])
-        return [enlarged(head, d) for head, d in zip(self.seg_layers, stages, strict=True)][::-1]
+            return resize(self.seg_layers[-1](stages[-1]), size)
+        return [resize(head(d), size) for head, d in zip(self.seg_layers, stages, strict=True)][::-1]
 
 
 class EMCAD(nn.Module):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import nn
 
@@ -12,14 +11,10 @@ from nnunet_attn.blocks.context_aware_fusion import ContextAwareFusion
 from nnunet_attn.blocks.conv import ConvNormAct
 from nnunet_attn.blocks.depthwise_multi_kernel import DepthwiseMultiKernelEncoder
 from nnunet_attn.blocks.mixing_attention import MixingAttention
+from nnunet_attn.blocks.resize import resize
 
 DECODER_WIDTHS = (288, 144, 72, 72)
 DECODER_HEADS = (8, 6, 4, 2)
-
-
-def resized(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Bilinear, to a size rather than by a factor, so that any input size works."""
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class SumFusion(nn.Module):
@@ -86,8 +81,8 @@ class FIASDecoder(nn.Module):
         x = self.blocks[0](fused[-1])
         maps = []
         for block, head, skip in zip(self.blocks[1:], self.seg_layers, reversed(fused[:-1]), strict=True):
-            x = block(torch.cat((resized(x, skip.shape[2:]), skip), dim=1))
-            maps.append(resized(head(x), size))
+            x = block(torch.cat((resize(x, skip.shape[2:]), skip), dim=1))
+            maps.append(resize(head(x), size))
         aggregate = sum(maps)
         return [aggregate, *reversed(maps)] if self.deep_supervision else aggregate
 

@@ -9,21 +9,18 @@ import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
+from dynamic_network_architectures.building_blocks.residual import StackedResidualBlocks
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
 from torch import nn
 
 from nnunet_attn.architectures.emcad import EMCAD, EMCADDecoder
 from nnunet_attn.architectures.encoders import PVT_V2_B2_WIDTHS
 from nnunet_attn.blocks.cross_stage_attention import CrossStageAttentionResidual, FeatureHistory
+from nnunet_attn.blocks.options import check_option
 
 MODES = ("both", "replace", "none", "skip")
 POSITIONS = ("full", "encoder", "decoder")
 SITES = ("up", "concat")
-
-
-def check_option(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def readers(
@@ -312,8 +309,8 @@ class _XAttnResOnPlans:
 
     @staticmethod
     def stage_units(stage: nn.Module) -> nn.Sequential:
-        """The units of an encoder stage, the strided one first."""
-        raise NotImplementedError
+        """The units of an encoder stage of nnU-Net's, the strided one first."""
+        return stage.blocks if isinstance(stage, StackedResidualBlocks) else stage[0].convs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         history = FeatureHistory()
@@ -360,14 +357,6 @@ class _XAttnResOnPlans:
 class XAttnResPlainConvUNet(_XAttnResOnPlans, PlainConvUNet):
     """XAttnRes on nnU-Net's default network."""
 
-    @staticmethod
-    def stage_units(stage: nn.Module) -> nn.Sequential:
-        return stage[0].convs
-
 
 class XAttnResResidualEncoderUNet(_XAttnResOnPlans, ResidualEncoderUNet):
     """XAttnRes on nnU-Net's network with residual encoder."""
-
-    @staticmethod
-    def stage_units(stage: nn.Module) -> nn.Sequential:
-        return stage.blocks

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import register_flop_formula
 
+from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.precision import full_precision
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -380,10 +381,8 @@ class CrossStageAttentionResidual(nn.Module):
         form: str = "streaming",
     ):
         super().__init__()
-        if query_init not in QUERY_INITS:
-            raise ValueError(f"query_init must be one of {', '.join(QUERY_INITS)}, got {query_init!r}")
-        if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+        check_option("query_init", query_init, QUERY_INITS)
+        check_option("form", form, FORMS)
         if dim not in CONV:
             raise ValueError(f"dim must be 2 or 3, got {dim}")
         self.channels, self.history_channels = channels, tuple(history_channels)

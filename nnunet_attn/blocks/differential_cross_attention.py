@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from nnunet_attn.blocks.options import check_option
+
 IMPLEMENTATIONS = ("fused", "plain")
 
 
@@ -76,8 +78,7 @@ class WindowCrossAttention(nn.Module):
             raise ValueError(f"channels must be a multiple of 2 * heads, got {channels} channels and {heads} heads")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 or None, got {window}")
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
+        check_option("implementation", implementation, IMPLEMENTATIONS)
         self.heads, self.window, self.implementation = heads, window, implementation
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.padding import pad_to
 from nnunet_attn.blocks.precision import full_precision
 
@@ -274,10 +275,8 @@ class DualCrossAttention(nn.Module):
                 "channels and pool must have one entry per level, each of pool one per axis; got "
                 f"{[*channels]}, {[*pool]}"
             )
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, got {implementation!r}")
-        if channel_scale not in CHANNEL_SCALES:
-            raise ValueError(f"channel_scale must be one of {', '.join(CHANNEL_SCALES)}, got {channel_scale!r}")
+        check_option("implementation", implementation, IMPLEMENTATIONS)
+        check_option("channel_scale", channel_scale, CHANNEL_SCALES)
         if blocks < 1 or max_tokens < 1:
             raise ValueError(f"blocks and max_tokens must be at least 1, got {blocks} and {max_tokens}")
         self.channels, self.pool = tuple(channels), tuple(tuple(p) for p in pool)

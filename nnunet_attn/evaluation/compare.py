@@ -163,7 +163,7 @@ def compare(
     if measure:
         for model in models:
             measure_network(model, facts[model.name])
-    unlearned = unlearned_classes(everything)
+    unlearned = unlearned_classes(everything, [model.name for model in models], list(classes.values))
     flags = [
         *learning_flags(unlearned),
         *data_flags(models, wanted, used, len(set(groups.values())), how),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from nnunet_attn.catalog import STOCK_TRAINERS, parse_trainer_name
 from nnunet_attn.evaluation.facts import Facts
+from nnunet_attn.evaluation.paired import voxel_counts
 from nnunet_attn.evaluation.results import DEFAULT_PLANS, NOT_RECORDED, Model
 from nnunet_attn.evaluation.statistics import ALPHA, smallest_p
 
@@ -13,17 +14,15 @@ FULL_SCHEDULE = 1000 * 250
 BUDGET = 1.5  # times the baseline's epoch time or memory
 
 
-def unlearned_classes(table: pd.DataFrame) -> dict[str, list[str]]:
+def unlearned_classes(table: pd.DataFrame, rows: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
     """By row, the classes that it misses altogether in more than half of the cases that have them."""
-    counts = table[table.metric.isin(("n_pred", "n_ref"))]
-    result = {}
-    for row, of_row in counts.groupby("row", sort=False):
-        for name, of_class in of_row.groupby("class", sort=False):
-            wide = of_class.pivot(index="case", columns="metric", values="value")
-            missed = wide[wide.n_ref > 0].n_pred == 0
-            if missed.mean() > 0.5:
-                result.setdefault(row, []).append(name)
-    return result
+
+    def share_missed(row: str, name: str) -> float:
+        counts = voxel_counts(table, row, name)
+        return (counts[counts.n_ref > 0].n_pred == 0).mean()
+
+    missed = {row: [name for name in classes if share_missed(row, name) > 0.5] for row in rows}
+    return {row: names for row, names in missed.items() if names}
 
 
 def learning_flags(unlearned: Mapping[str, Sequence[str]]) -> list[str]:

@@ -98,6 +98,12 @@ def long_table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def voxel_counts(table: pd.DataFrame, row: str, name: str) -> pd.DataFrame:
+    """Voxels of a class in a row's predictions and in the references, ``n_pred`` and ``n_ref`` by case."""
+    t = table[(table.row == row) & (table["class"] == name) & table.metric.isin(["n_pred", "n_ref"])]
+    return t.pivot(index="case", columns="metric", values="value")
+
+
 def summarise(table: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
     """Mean, sd, median over cases and the mean's interval over patients, per row, class and metric."""
     result = []

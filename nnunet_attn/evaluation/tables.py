@@ -6,7 +6,7 @@ from nnunet_attn.evaluation.compare import Comparison
 from nnunet_attn.evaluation.document import Block, Folded, Heading, Items, Table, Text
 from nnunet_attn.evaluation.figures import short_names
 from nnunet_attn.evaluation.metrics import METRICS
-from nnunet_attn.evaluation.paired import MEAN, TESTED
+from nnunet_attn.evaluation.paired import MEAN, TESTED, voxel_counts
 from nnunet_attn.evaluation.published import PROTOCOL, find_published
 from nnunet_attn.evaluation.results import NOT_RECORDED
 
@@ -92,9 +92,8 @@ class Tables:
         """Cases in which a class was missed altogether, and in which it was predicted but absent."""
         if name == MEAN and len(self.comparison.classes) > 1:
             return ["", ""]
-        t = self.comparison.table
-        t = t[(t.row == row) & (t["class"] == (name if name != MEAN else next(iter(self.comparison.labels.values))))]
-        wide = t[t.metric.isin(["n_pred", "n_ref"])].pivot(index="case", columns="metric", values="value")
+        name = name if name != MEAN else next(iter(self.comparison.labels.values))
+        wide = voxel_counts(self.comparison.table, row, name)
         missed = int(((wide.n_pred == 0) & (wide.n_ref > 0)).sum())
         invented = int(((wide.n_pred > 0) & (wide.n_ref == 0)).sum())
         return [str(missed), str(invented)]

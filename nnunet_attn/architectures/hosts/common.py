@@ -59,6 +59,21 @@ class Decoder(nn.Module):
         return self.seg_layers[0](self.last(x))
 
 
+class DoubleConv(nn.Module):
+    """CBR and a bare convolution. (B, C, H, W) -> its raw output, and that normalised and activated."""
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.conv1 = CBR(in_channels, channels)
+        self.conv2 = Conv(channels, channels)
+        self.norm = nn.BatchNorm2d(channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raw = self.conv2(self.conv1(x))
+        return raw, self.act(self.norm(raw))
+
+
 class UpConv(nn.Module):
     """Bilinear doubling with aligned corners, then CBR. (B, C, H, W) -> (B, C', 2 H, 2 W)."""
 

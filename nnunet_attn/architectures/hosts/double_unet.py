@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_attn.architectures.hosts.common import CBR, Conv, Decoder, Host, SqueezeExcite
+from nnunet_attn.architectures.hosts.common import CBR, Decoder, DoubleConv, Host, SqueezeExcite
 from nnunet_attn.blocks.conv import ConvNormAct
 
 VGG_WIDTHS = (64, 128, 256, 512, 512)
@@ -65,23 +65,16 @@ class Pyramid(nn.Module):
         return self.out(torch.cat([branch(x) for branch in self.branches], dim=1))
 
 
-class DoubleConv(nn.Module):
-    """CBR, a bare convolution, then norm, ReLU and squeeze-and-excitation.
-
-    Shape: (B, C, H, W) -> raw output of the second convolution, and the final one, (B, C', H, W) each.
-    """
+class ExcitedConv(DoubleConv):
+    """``DoubleConv``, then squeeze-and-excitation of the activated output."""
 
     def __init__(self, in_channels: int, channels: int):
-        super().__init__()
-        self.conv1 = CBR(in_channels, channels)
-        self.conv2 = Conv(channels, channels)
-        self.norm = nn.BatchNorm2d(channels)
-        self.act = nn.ReLU(inplace=True)
+        super().__init__(in_channels, channels)
         self.excite = SqueezeExcite(channels, channels // 8)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        raw = self.conv2(self.conv1(x))
-        return raw, self.excite(self.act(self.norm(raw)))
+        raw, activated = super().forward(x)
+        return raw, self.excite(activated)
 
 
 class DecoderStage(nn.Module):
@@ -90,7 +83,7 @@ class DecoderStage(nn.Module):
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
         self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-        self.conv = DoubleConv(in_channels, channels)
+        self.conv = ExcitedConv(in_channels, channels)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))[1]
@@ -101,7 +94,7 @@ class Encoder(nn.Module):
 
     def __init__(self, input_channels: int):
         super().__init__()
-        self.stages = nn.ModuleList(DoubleConv(i, o) for i, o in zip((input_channels, *WIDTHS), WIDTHS, strict=False))
+        self.stages = nn.ModuleList(ExcitedConv(i, o) for i, o in zip((input_channels, *WIDTHS), WIDTHS, strict=False))
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:

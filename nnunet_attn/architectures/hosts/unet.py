@@ -7,24 +7,9 @@ MICCAI 2015, arXiv:1505.04597; in the form that the authors of Dual Cross-Attent
 import torch
 from torch import nn
 
-from nnunet_attn.architectures.hosts.common import CBR, Conv, Decoder, Host, UpConv
+from nnunet_attn.architectures.hosts.common import CBR, Decoder, DoubleConv, Host, UpConv
 
 WIDTHS = (32, 64, 128, 256, 512)
-
-
-class EncoderStage(nn.Module):
-    """CBR and a bare convolution. (B, C, H, W) -> its raw output, and that normalised and activated."""
-
-    def __init__(self, in_channels: int, channels: int):
-        super().__init__()
-        self.conv1 = CBR(in_channels, channels)
-        self.conv2 = Conv(channels, channels)
-        self.norm = nn.BatchNorm2d(channels)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        raw = self.conv2(self.conv1(x))
-        return raw, self.act(self.norm(raw))
 
 
 class Encoder(nn.Module):
@@ -33,7 +18,7 @@ class Encoder(nn.Module):
     def __init__(self, input_channels: int):
         super().__init__()
         *inner, bottom = zip((input_channels, *WIDTHS), WIDTHS, strict=False)
-        self.stages = nn.ModuleList(EncoderStage(i, o) for i, o in inner)
+        self.stages = nn.ModuleList(DoubleConv(i, o) for i, o in inner)
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = nn.Sequential(CBR(*bottom), CBR(bottom[1], bottom[1]))
 
