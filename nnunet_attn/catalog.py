@@ -2,14 +2,9 @@
 
 One ``Entry`` is one network with its trainer; it feeds ``nnunet-attn list``, the README table, the benchmark and the
 contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, its ablations beside
-it. The grammar of names (a trainer's name is the name of its results folder, hence a public id):
-
-    nnUNetTrainer<Network>[_<ablation>][_SGD|_paper][_<N>epochs[_<M>iterations]]
-
-``parse_trainer_name`` takes such a name apart; ``nnunet_attn.trainers`` makes the class.
+it. ``nnunet_attn.trainer_names`` reads names with suffixes.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -351,20 +346,6 @@ ENTRIES: tuple[Entry, ...] = (
 STOCK_TRAINERS = {"nnUNetTrainerStockAdamW": "stock"}
 
 
-@dataclass(frozen=True)
-class TrainerName:
-    """A trainer's name taken apart: ``base`` is the class that is written down, the rest composes on it."""
-
-    base: str
-    family: str
-    recipe: str | None = None
-    epochs: int | None = None
-    iterations: int | None = None
-
-
-_SCHEDULE = re.compile(r"_(?P<epochs>[1-9]\d*)epochs?(_(?P<iterations>[1-9]\d*)iterations)?$")
-
-
 def written_trainers() -> Iterator[tuple[str, str]]:
     """Pairs of trainer name and family of all classes that are written down, ablations included."""
     for entry in ENTRIES:
@@ -373,24 +354,11 @@ def written_trainers() -> Iterator[tuple[str, str]]:
     yield from STOCK_TRAINERS.items()
 
 
-def parse_trainer_name(name: str) -> TrainerName | None:
-    """Take a trainer's name apart; None if it is not one of ours (stock nnU-Net's own names are not)."""
-    schedule = _SCHEDULE.search(name)
-    stem = name[: schedule.start()] if schedule else name
-    epochs = int(schedule["epochs"]) if schedule else None
-    iterations = int(schedule["iterations"]) if schedule and schedule["iterations"] else None
-    if stem == STOCK:
-        return TrainerName(STOCK, "stock", None, epochs, iterations) if schedule else None
-    families = dict(written_trainers())
-    if stem in families:
-        return TrainerName(stem, families[stem], None, epochs, iterations)
-    base, _, recipe = stem.rpartition("_")
-    if base in families and recipe in ("SGD", *FAMILIES[families[base]].paper_recipes):
-        return TrainerName(base, families[base], recipe, epochs, iterations)
-    return None
+def find_written(trainer: str) -> str | None:
+    """Family of the class that is written down under this name; None if there is none."""
+    return dict(written_trainers()).get(trainer)
 
 
-def find_entry(trainer: str) -> Entry | None:
-    """The entry that a trainer's name, with whatever suffixes, belongs to."""
-    parsed = parse_trainer_name(trainer)
-    return next((e for e in ENTRIES if parsed and parsed.base in e.trainers), None)
+def find_entry(written: str) -> Entry | None:
+    """The entry that a written trainer, main network or ablation, belongs to."""
+    return next((e for e in ENTRIES if written in e.trainers), None)

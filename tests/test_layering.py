@@ -8,13 +8,14 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "errors", "files"}
+BOTTOM = {"catalog", "errors", "files", "trainer_names"}
 MAY_IMPORT = {
     "catalog": set(),
+    "trainer_names": {"catalog"},
     "errors": set(),
     "files": {"errors"},
     "_startup": set(),
-    "_discovery": {"catalog", "trainers"},
+    "_discovery": {"trainer_names", "trainers"},
     "blocks": {"blocks"},
     "architectures": {"blocks", "architectures"},
     "training": BOTTOM | {"training"},
@@ -22,7 +23,7 @@ MAY_IMPORT = {
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
-WITHOUT_NNUNET = {"catalog", "errors", "files", "_startup", "_discovery", "blocks", "architectures"}
+WITHOUT_NNUNET = {"catalog", "errors", "files", "trainer_names", "_startup", "_discovery", "blocks", "architectures"}
 
 
 def layer_of(path: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_attn.catalog import parse_trainer_name
 from nnunet_attn.cli.main import COMMANDS, make_parser
+from nnunet_attn.trainer_names import parse_trainer_name
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,12 +1,13 @@
 """All trainers by name: ``getattr(nnunet_attn.trainers, "nnUNetTrainerDCAUNet_SGD_2epochs_20iterations")``.
 
-Written classes live in the file of their family. A recipe or schedule suffix composes on each of them (and a schedule
-on stock ``nnUNetTrainer``, where nnU-Net lacks it): the class is made once, kept here under its name, and so pickles.
+Written classes live in the file of their family. Suffixes compose on each of them and, except ``_SGD`` and ``_paper``,
+on every other trainer that nnU-Net finds: the class is made once, kept here under its name, and so pickles.
 """
 
 import importlib
 
-from nnunet_attn.catalog import STOCK, parse_trainer_name, written_trainers
+from nnunet_attn.catalog import STOCK, written_trainers
+from nnunet_attn.trainer_names import parse_trainer_name
 
 
 def __dir__():
@@ -17,8 +18,12 @@ def __getattr__(name):
     parsed = parse_trainer_name(name)
     if parsed is None:
         raise AttributeError(f"module {__name__!r} has no trainer {name!r}")
-    if parsed.base == STOCK:
-        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer as base
+    if parsed.family is None or parsed.base == STOCK:
+        from nnunet_attn.training.names import find_foreign
+
+        base, parsed = find_foreign(parsed)
+        if base is None:
+            raise AttributeError(f"module {__name__!r} has no trainer {name!r}: nnU-Net finds no {parsed.base}")
     else:
         base = getattr(importlib.import_module(f"{__name__}.{parsed.family}"), parsed.base)
     if name == parsed.base:

@@ -85,8 +85,8 @@ class NetworkMaker:
     """Builds a trainer's network for the options' patch (nnU-Net's own for "stock"); pickles into a process."""
 
     def __init__(self, trainer: str, options: argparse.Namespace, *, plain: bool = False):
-        from nnunet_attn.catalog import parse_trainer_name
         from nnunet_attn.errors import UserError
+        from nnunet_attn.trainer_names import parse_trainer_name
 
         if trainer != "stock" and parse_trainer_name(trainer) is None:
             raise UserError(f"{trainer} is not one of our trainers; see nnunet-attn list")

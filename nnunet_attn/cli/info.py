@@ -15,16 +15,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import difflib
 
-    from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, parse_trainer_name, written_trainers
+    from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, written_trainers
     from nnunet_attn.errors import UserError
+    from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes
 
     parsed = parse_trainer_name(options.name)
-    if parsed is None:
+    if parsed is None or parsed.family is None:
+        if reason := unreadable_suffixes(options.name):
+            raise UserError(reason)
         near = difflib.get_close_matches(options.name, [name for name, _ in written_trainers()], 3)
         hint = f"; did you mean {', '.join(near)}?" if near else "; see nnunet-attn list"
         raise UserError(f"{options.name} is not one of our trainers{hint}")
 
-    family, entry = FAMILIES[parsed.family], find_entry(options.name)
+    family, entry = FAMILIES[parsed.family], find_entry(parsed.base)
     print(f"{options.name}\n  family      {family.title}, {family.paper} ({family.source})")
     if entry is not None:
         cost, size = entry.trainers[parsed.base], "x".join(map(str, entry.image_size))
@@ -36,8 +39,10 @@ def run(options: argparse.Namespace) -> None:
         print(f"  ablations   {', '.join('_' + name for name in entry.ablations) or 'none'}")
         print(f"  options     {', '.join(entry.options) or 'none'}")
     if parsed.base == STOCK:
+        rate = f"initial rate {parsed.initial_lr:g}, " if parsed.initial_lr else ""
         print(
-            f"  schedule    {parsed.epochs} epochs of {parsed.iterations or 250} iterations, all else stock nnU-Net's"
+            f"  schedule    {parsed.epochs or 1000} epochs of {parsed.iterations or 250} iterations, {rate}all else "
+            "stock nnU-Net's"
         )
         return
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nnunet_attn.catalog import parse_trainer_name
+from nnunet_attn.trainer_names import parse_trainer_name
 
 PROTOCOL = (
     "Another protocol: the paper's own train/test split, images resized to its input size, and, as far as its code is "

@@ -13,8 +13,6 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
-from torch._dynamo import OptimizedModule
-from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn.files import sha256
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
@@ -25,9 +23,11 @@ from nnunet_attn.training.recipe import (
     WarmupScheduler,
     clip_gradients,
     make_optimizer,
+    save_interval,
     with_augmentation,
 )
-from nnunet_attn.training.record import RunRecord
+from nnunet_attn.training.record import Recorded, bare_network
+from nnunet_attn.training.threads import limit_threads
 
 PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
 
@@ -40,7 +40,7 @@ def merged(cls: type, attribute: str) -> dict:
     return result
 
 
-class AttnTrainer(nnUNetTrainer):
+class AttnTrainer(Recorded, nnUNetTrainer):
     """nnU-Net's trainer with network and recipe as class attributes.
 
     Attributes:
@@ -80,7 +80,6 @@ class AttnTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = self.settings.num_iterations_per_epoch
         self.enable_deep_supervision = self.deep_supervision
         self.pretrained = "from scratch"
-        self.run_record: RunRecord | None = None
         self._restoring = False
 
     # ---- network ----------------------------------------------------------------------------------------------------
@@ -137,8 +136,7 @@ class AttnTrainer(nnUNetTrainer):
     @property
     def bare_network(self) -> nn.Module:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return bare_network(self.network)
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Networks with one head stay without deep supervision, though nnU-Net switches it on after validating."""
@@ -149,7 +147,8 @@ class AttnTrainer(nnUNetTrainer):
 
     def initialize(self) -> None:
         """nnU-Net's set-up; then, on a fresh training only, the pretrained encoder that the environment names."""
-        self.save_every = min(50, max(1, self.num_epochs // 20))
+        limit_threads()
+        self.save_every = save_interval(self.num_epochs)
         super().initialize()
         if not self._restoring:
             self.pretrained = self.load_pretrained()
@@ -229,30 +228,12 @@ class AttnTrainer(nnUNetTrainer):
 
     # ---- run --------------------------------------------------------------------------------------------------------
 
-    def on_train_start(self) -> None:
-        super().on_train_start()
-        if self.local_rank == 0:
-            network = type(self.bare_network)
-            facts = {
-                "trainer": type(self).__name__,
-                "network": f"{network.__module__}.{network.__qualname__}",
-                "network_kwargs": merged(type(self), "network_kwargs"),
-                "recipe": asdict(self.settings),
-                "num_epochs": self.num_epochs,
-                "num_iterations_per_epoch": self.num_iterations_per_epoch,
-                "batch_size": self.configuration_manager.batch_size,
-                "patch_size": list(self.configuration_manager.patch_size),
-                "compiled": self._do_i_compile(),
-                "processes": torch.distributed.get_world_size() if self.is_ddp else 1,
-                "pretrained": self.pretrained,
-            }
-            self.run_record = RunRecord(self.output_folder, facts, self.current_epoch, self.device)
-
-    def on_epoch_end(self) -> None:
-        super().on_epoch_end()
-        if self.run_record is not None:
-            start = self.logger.get_value("epoch_start_timestamps", step=-1)
-            self.run_record.epoch_done(self.logger.get_value("epoch_end_timestamps", step=-1) - start)
+    def run_facts(self) -> dict:
+        return super().run_facts() | {
+            "network_kwargs": merged(type(self), "network_kwargs"),
+            "recipe": asdict(self.settings),
+            "pretrained": self.pretrained,
+        }
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, moved into place when complete, so that a killed run never leaves half of one."""

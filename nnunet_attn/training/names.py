@@ -1,12 +1,20 @@
 """Makes the trainer classes that are named by suffixes instead of being written down."""
 
-import torch
+import dataclasses
 
-from nnunet_attn.catalog import TrainerName
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+from nnunet_attn.trainer_names import TrainerName
+from nnunet_attn.training.base import AttnTrainer
+from nnunet_attn.training.recipe import save_interval
+from nnunet_attn.training.record import Recorded
+from nnunet_attn.training.threads import limit_threads
 
 
 class Scheduled:
-    """Mixin of the schedule suffix ``_<N>epochs[_<M>iterations]``, on ours and on stock nnU-Net's trainer alike."""
+    """Mixin of the schedule suffix ``_<N>epochs[_<M>iterations]``, on ours and on stock nnU-Net's trainers alike."""
 
     epochs: int
     iterations: int | None = None
@@ -26,13 +34,72 @@ class Scheduled:
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
 
 
+class Foreign(Recorded):
+    """Mixin of every suffix on a trainer that is not ours: what our trainers do whatever they are named.
+
+    Honours ``NNUNET_ATTN_THREADS``, writes the run record, saves often enough for a short schedule, and sets the
+    initial learning rate of ``_lr<M>e<N>``.
+
+    Raises:
+        ValueError: at the start of the training, if the trainer sets a learning rate of its own, so that ``_lr``
+            would change nothing.
+    """
+
+    asked_lr: float | None = None
+
+    def initialize(self) -> None:
+        limit_threads()
+        self.save_every = save_interval(self.num_epochs)
+        if self.asked_lr is not None:
+            self.initial_lr = self.asked_lr
+        super().initialize()
+
+    def configure_optimizers(self):
+        optimizer, scheduler = super().configure_optimizers()
+        rates = {group["lr"] for group in optimizer.param_groups}
+        if self.asked_lr is not None and rates != {self.asked_lr}:
+            raise ValueError(
+                f"{type(self).__name__}: the trainer below sets its own initial learning rate ({max(rates):g}), so _lr "
+                "has no effect on it; use another trainer"
+            )
+        return optimizer, scheduler
+
+
+def find_foreign(parsed: TrainerName) -> tuple[type | None, TrainerName]:
+    """The class, nnU-Net's own or another package's, that suffixes compose on, and what is left of the suffixes.
+
+    A schedule may belong to the class's name (nnU-Net has a ``nnUNetTrainerBenchmark_5epochs`` of its own).
+    """
+    candidates = [parsed]
+    if parsed.epochs and not parsed.iterations and not parsed.initial_lr:
+        unit = "epoch" if parsed.epochs == 1 else "epochs"
+        candidates.append(dataclasses.replace(parsed, base=f"{parsed.base}_{parsed.epochs}{unit}", epochs=None))
+    for candidate in candidates:
+        try:
+            found = recursive_find_trainer_class_by_name(candidate.base)
+        except RuntimeError:  # nnU-Net's word for "no such trainer"
+            continue
+        if issubclass(found, nnUNetTrainer):
+            return found, candidate
+    return None, parsed
+
+
 def compose(base: type, parsed: TrainerName, name: str, module: str) -> type:
     """The subclass of ``base`` that ``name`` asks for, said to live in ``module`` (which must hand it out again)."""
-    bases, attributes = (base,), {"__module__": module, "__qualname__": name}
-    attributes["__doc__"] = f"{base.__name__} with the suffixes of {name}."
-    if parsed.recipe is not None:
-        attributes["recipe"] = base.recipes()[parsed.recipe]
+    bases: tuple[type, ...] = (base,)
+    attributes: dict[str, object] = {
+        "__module__": module,
+        "__qualname__": name,
+        "__doc__": f"{base.__name__} with the suffixes of {name}.",
+    }
+    if issubclass(base, AttnTrainer):
+        recipe = base.recipes()[parsed.recipe] if parsed.recipe else {}
+        recipe = recipe | ({"initial_lr": parsed.initial_lr} if parsed.initial_lr else {})
+        attributes |= {"recipe": recipe} if recipe else {}
+    else:
+        bases = (Foreign, *bases)
+        attributes["asked_lr"] = parsed.initial_lr
     if parsed.epochs is not None:
-        bases = (Scheduled, base)
+        bases = (Scheduled, *bases)
         attributes |= {"epochs": parsed.epochs, "iterations": parsed.iterations}
     return type(name, bases, attributes)

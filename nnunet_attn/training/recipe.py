@@ -124,6 +124,11 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     optimizer.register_step_pre_hook(clip)
 
 
+def save_interval(epochs: int) -> int:
+    """Epochs between checkpoints: nnU-Net's 50, or a twentieth of a shorter schedule."""
+    return min(50, max(1, epochs // 20))
+
+
 INTENSITY = (
     GaussianNoiseTransform,
     GaussianBlurTransform,

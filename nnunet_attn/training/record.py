@@ -9,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn.files import write_json
 
@@ -45,6 +48,12 @@ def environment(device: torch.device) -> dict:
     }
 
 
+def bare_network(network: nn.Module) -> nn.Module:
+    """The network without the wrappers of DDP and torch.compile."""
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+
 class RunRecord:
     """One file per fold; each start or continuation of the training is a session in it.
 
@@ -59,7 +68,7 @@ class RunRecord:
         if first_epoch > 0 and self.path.is_file():
             before = json.loads(self.path.read_text(encoding="utf-8"))
             self.content["sessions"] = before["sessions"]
-            self.content["pretrained"] = before["pretrained"]
+            self.content |= {key: before[key] for key in ("pretrained",) if key in before}
         self.session = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -81,3 +90,35 @@ class RunRecord:
             self.session["peak_memory_allocated"] = torch.cuda.max_memory_allocated(self.device)
             self.session["peak_memory_reserved"] = torch.cuda.max_memory_reserved(self.device)
         write_json(self.path, self.content)
+
+
+class Recorded:
+    """Mixin of trainers that write the run record; ``run_facts`` says what goes into it."""
+
+    run_record: RunRecord | None = None
+
+    def run_facts(self) -> dict:
+        """What does not change from session to session."""
+        network = type(bare_network(self.network))
+        return {
+            "trainer": type(self).__name__,
+            "network": f"{network.__module__}.{network.__qualname__}",
+            "recipe": {"initial_lr": self.initial_lr, "weight_decay": self.weight_decay},
+            "num_epochs": self.num_epochs,
+            "num_iterations_per_epoch": self.num_iterations_per_epoch,
+            "batch_size": self.configuration_manager.batch_size,
+            "patch_size": list(self.configuration_manager.patch_size),
+            "compiled": self._do_i_compile(),
+            "processes": torch.distributed.get_world_size() if self.is_ddp else 1,
+        }
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0:
+            self.run_record = RunRecord(self.output_folder, self.run_facts(), self.current_epoch, self.device)
+
+    def on_epoch_end(self) -> None:
+        super().on_epoch_end()
+        if self.run_record is not None:
+            start = self.logger.get_value("epoch_start_timestamps", step=-1)
+            self.run_record.epoch_done(self.logger.get_value("epoch_end_timestamps", step=-1) - start)

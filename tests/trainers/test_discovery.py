@@ -13,7 +13,8 @@ import pytest
 
 import nnunet_attn
 from nnunet_attn import trainers
-from nnunet_attn.catalog import parse_trainer_name, written_trainers
+from nnunet_attn.catalog import written_trainers
+from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes, without_run
 
 DISCOVERY = str(Path(nnunet_attn.__file__).parent / "_discovery")
 COMPOSED = [
@@ -22,6 +23,12 @@ COMPOSED = [
     "nnUNetTrainerStockAdamW_SGD_2epochs_20iterations",
     "nnUNetTrainer_2epochs_20iterations",
     "nnUNetTrainer_3epochs",
+    "nnUNetTrainerDCAUNet_lr1e3",
+    "nnUNetTrainerDCAUNet_SGD_lr15e4_8epochs_150iterations_run2",
+    "nnUNetTrainer_lr3e3_2epochs",
+    "nnUNetTrainer_10epochs_run2",
+    "nnUNetTrainerAdam_run12",
+    "nnUNetTrainerBenchmark_5epochs_run2",
 ]
 
 
@@ -62,6 +69,10 @@ def test_signature_is_nnunet_s(name):
         "nnUNetTrainerStockAdamW_0epochs",
         "nnUNetTrainerStockAdamW_2epochs_SGD",
         "nnUNetTrainerStockAdamW_SGD_SGD",
+        "nnUNetTrainerStockAdamW_run1",
+        "nnUNetTrainerStockAdamW_run2_2epochs",
+        "nnUNetTrainer_2epochs_lr1e3",
+        "nnUNetTrainer_lr0e3",
     ],
 )
 def test_names_that_are_not_ours(name):
@@ -73,6 +84,33 @@ def test_names_that_are_not_ours(name):
 def test_schedule_and_recipe_suffixes():
     parsed = parse_trainer_name("nnUNetTrainerStockAdamW_SGD_2epochs_20iterations")
     assert (parsed.base, parsed.recipe, parsed.epochs, parsed.iterations) == ("nnUNetTrainerStockAdamW", "SGD", 2, 20)
+
+
+def test_rate_and_run_suffixes():
+    parsed = parse_trainer_name("nnUNetTrainerDCAUNet_noX_lr3e4_run3")
+    assert (parsed.base, parsed.family) == ("nnUNetTrainerDCAUNet_noX", None)  # another package's, as far as we know
+    parsed = parse_trainer_name("nnUNetTrainerDCAUNet_lambda05_paper_lr15e5_20epochs_run3")
+    assert (parsed.base, parsed.recipe) == ("nnUNetTrainerDCAUNet_lambda05", "paper")
+    assert (parsed.initial_lr, parsed.epochs, parsed.iterations, parsed.run) == (15e-5, 20, None, 3)
+    assert without_run("nnUNetTrainer_10epochs_run12") == "nnUNetTrainer_10epochs"
+
+
+def test_suffixes_of_a_trainer_that_nobody_has():
+    with pytest.raises(AttributeError, match="nnU-Net finds no nnUNetTrainerNobody"):
+        trainers.nnUNetTrainerNobody_run2  # noqa: B018
+
+
+def test_a_schedule_in_the_name_of_nnunet_s_own_trainer_stays_its_own():
+    cls = trainers.nnUNetTrainerBenchmark_5epochs_run2
+    assert cls.__mro__[1:4][-1].__name__ == "nnUNetTrainerBenchmark_5epochs"
+
+
+def test_wrong_order_is_told(find, capsys):
+    with pytest.raises(RuntimeError):
+        find("nnUNetTrainerDCAUNet_8epochs_lr1e3")
+    assert "suffixes come in the order <name>[_SGD|_paper][_lr<M>e<N>]" in capsys.readouterr().err
+    assert unreadable_suffixes("nnUNetTrainerDCAUNet_run2") is None
+    assert unreadable_suffixes("somethingElse_run1") is None
 
 
 def name_in_another_process(cls: type) -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunet_attn import trainers
-from nnunet_attn.catalog import TrainerName
+from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import AttnTrainer, merged
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.names import compose
@@ -73,8 +74,9 @@ def make(images_2d, tmp_path, monkeypatch):
     dataset_json = json.loads((data.preprocessed / "dataset.json").read_text())
 
     def make(cls, *, fold=0, epochs=2, iterations=2, resume=False):
-        parsed = TrainerName(cls.__name__, "x", None, epochs, iterations)
-        cls = compose(cls, parsed, cls.__name__, __name__)
+        if epochs:
+            parsed = TrainerName(cls.__name__, "x", epochs=epochs, iterations=iterations)
+            cls = compose(cls, parsed, cls.__name__, __name__)
         return cls(plans | {"continue_training": resume}, "2d", fold, dataset_json, torch.device("cpu"))
 
     with nnunet_in_process(data.root):
@@ -207,7 +209,6 @@ def test_run_record(make):
 
 
 def test_stock_network_is_nnunet_s(images_2d, tmp_path):
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans = PlansManager(json.loads((images_2d.preprocessed / "nnUNetPlans.json").read_text()))
@@ -218,3 +219,36 @@ def test_stock_network_is_nnunet_s(images_2d, tmp_path):
     stock = nnUNetTrainer.build_network_architecture(*arguments).state_dict()
     assert all(np.array_equal(ours[k], v) for k, v in stock.items())
     assert ours.keys() == stock.keys()
+
+
+def test_threads_are_the_variable_s(make, monkeypatch):
+    monkeypatch.setenv("NNUNET_ATTN_THREADS", "2")
+    try:
+        make(OneHead).initialize()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    monkeypatch.setenv("NNUNET_ATTN_THREADS", "0")
+    with pytest.raises(ValueError, match="NNUNET_ATTN_THREADS must be a positive whole number, got '0'"):
+        make(OneHead).initialize()
+
+
+def test_stock_trainers_with_our_suffixes(make, monkeypatch):
+    """A stock trainer with a suffix has the rate asked for, our threads, a fitting save interval and a run record."""
+    monkeypatch.setenv("NNUNET_ATTN_THREADS", "1")
+    trainer = make(trainers.nnUNetTrainer_lr3e3_2epochs_2iterations, epochs=None)
+    trainer.run_training()
+    record = json.loads((Path(trainer.output_folder) / "nnunet_attn_run.json").read_text())
+    assert record["recipe"]["initial_lr"] == trainer.optimizer.defaults["lr"] == 3e-3
+    assert record["sessions"][0]["environment"]["threads"] == 1
+    assert trainer.save_every == 1
+    assert "pretrained" not in record
+
+    class OwnRate(nnUNetTrainer):
+        def configure_optimizers(self):
+            self.initial_lr = 1e-5
+            return super().configure_optimizers()
+
+    parsed = TrainerName("OwnRate", None, initial_lr=1e-3)
+    with pytest.raises(ValueError, match=r"sets its own initial learning rate \(1e-05\), so _lr has no effect"):
+        make(compose(OwnRate, parsed, "OwnRate_lr1e3", __name__), epochs=None).initialize()

@@ -1,0 +1,83 @@
+"""The grammar of trainer names. Standard library only, so that look-ups are fast.
+
+    nnUNetTrainer<Network>[_<ablation>][_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]
+
+The last three suffixes compose on every trainer that nnU-Net finds, its own and other packages' included. A trainer's
+name is the name of its results folder, hence a public id. ``nnunet_attn.trainers`` makes the class.
+"""
+
+import re
+from dataclasses import dataclass
+
+from nnunet_attn.catalog import FAMILIES, STOCK, find_written
+
+ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
+
+
+@dataclass(frozen=True)
+class TrainerName:
+    """A trainer's name taken apart: ``base`` is the class that is written down, the rest composes on it.
+
+    Attributes:
+        base: Name of the written class: ours, nnU-Net's own, or another package's.
+        family: Key into the catalogue's families; None if ``base`` is neither ours nor stock ``nnUNetTrainer``.
+        recipe: "SGD", "paper", ...
+        initial_lr: Initial learning rate, ``_lr1e3`` is 1e-3.
+        epochs, iterations: Schedule, and training iterations per epoch.
+        run: Number of the repeat, from 2; the name without ``_run<K>`` is run 1.
+    """
+
+    base: str
+    family: str | None
+    recipe: str | None = None
+    initial_lr: float | None = None
+    epochs: int | None = None
+    iterations: int | None = None
+    run: int | None = None
+
+
+_SUFFIXES = re.compile(
+    r"(?:_lr(?P<lr>[1-9]\d*e[1-9]\d*))?"
+    r"(?:_(?P<epochs>[1-9]\d*)epochs?(?:_(?P<iterations>[1-9]\d*)iterations)?)?"
+    r"(?:_run(?P<run>[2-9]|[1-9]\d+))?$"
+)
+_LOOKS_LIKE_SUFFIX = re.compile(r"(SGD|paper\w*|lr\d.*|\d+epochs?|\d+iterations?|run\d+)")
+
+
+def parse_trainer_name(name: str) -> TrainerName | None:
+    """Take a trainer's name apart; None if it is neither ours nor another trainer's with one of our suffixes."""
+    found = _SUFFIXES.search(name)
+    stem = name[: found.start()]
+    suffixes = (
+        float(found["lr"].replace("e", "e-")) if found["lr"] else None,
+        *(int(found[key]) if found[key] else None for key in ("epochs", "iterations", "run")),
+    )
+    if family := find_written(stem):
+        return TrainerName(stem, family, None, *suffixes)
+    base, _, recipe = stem.rpartition("_")
+    family = find_written(base)
+    if family and recipe in ("SGD", *FAMILIES[family].paper_recipes):
+        return TrainerName(base, family, recipe, *suffixes)
+    if stem == name or not stem or _LOOKS_LIKE_SUFFIX.fullmatch(stem.rpartition("_")[2]):
+        return None
+    return TrainerName(stem, "stock" if stem == STOCK else None, None, *suffixes)
+
+
+def without_run(name: str) -> str:
+    """The name without its ``_run<K>``: what repeats of one training share."""
+    return re.sub(r"_run([2-9]|[1-9]\d+)$", "", name)
+
+
+def unreadable_suffixes(name: str) -> str | None:
+    """One line on a trainer of ours or stock ``nnUNetTrainer`` with suffixes in the wrong order or form, else None."""
+    if parse_trainer_name(name):
+        return None
+    stem = name
+    while (parts := stem.rpartition("_"))[0] and _LOOKS_LIKE_SUFFIX.fullmatch(parts[2]):
+        stem = parts[0]
+    if stem == name or not (stem == STOCK or find_written(stem)):
+        return None
+    return (
+        f"{name} cannot be read: suffixes come in the order {ORDER}, K from 2, _SGD and _paper only on our trainers "
+        f"that have them; for example {stem}_lr1e3_20epochs_run2"
+    )
