@@ -22,8 +22,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
+from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Encoded, Found, SplitRule, split_by_lists
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import SplitRule, split_by_lists
 from nnunet_attn.dataset_conversion.sources import Content, File
 from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti
 from nnunet_attn.errors import UserError
@@ -60,7 +62,7 @@ def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
         if len(found) > 1:
             raise UserError(f"SOURCE holds {patient} more than once: {', '.join(found)}; keep one of them")
     cases = [case for (_, folder), members in sorted(folders.items()) for case in _patient(folder, members)]
-    return Found("original: patient folders with NIfTI frames", cases)
+    return Found("original: patient folders with NIfTI frames", cases, kind="patient")
 
 
 def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
@@ -83,7 +85,7 @@ def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
     notes = ["slices of the same cases were not needed"] if volumes and slices else []
     notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
     cases = [Case(name, contents, (), name[:10]) for name, contents in sorted(whole.items())]
-    return Found("repackaged: HDF5 volumes or slices", cases, notes)
+    return Found("repackaged: HDF5 volumes or slices", cases, notes, kind="patient")
 
 
 def _patient(folder: str, members: dict[str, File]) -> list[Case]:

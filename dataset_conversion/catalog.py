@@ -143,9 +143,10 @@ DATASETS = {
         reference="Bernal, Sánchez, Vilariño, Pattern Recognition 45(9), 2012, doi:10.1016/j.patcog.2012.03.002",
         contents="380 frames, 574x500; 300 in the first release (15 sequences). Label: polyp",
         cases=(300, 380),
-        layouts="images/ with masks/, or the first release: N.bmp with pN.bmp in one folder",
+        layouts="the original: N.tiff (or .bmp) with pN in one folder; or images/ with masks/ (sequences unknown: "
+        "folds need --groups)",
         splits={
-            "8-1-1": f"{_TENTHS}; blocks of 20 neighbouring frames stay together, sequences are not published",
+            "8-1-1": f"{_TENTHS}; no sequence is divided",
             "pranet": "all 380 frames for testing, after training on other datasets (PraNet's circulating list lacks "
             "77 to 97, its test set does not): a dataset to predict on, nothing to train",
         },

@@ -10,8 +10,10 @@ Graphics 43, 2015.
 import bisect
 import sys
 
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs
 from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File
@@ -41,7 +43,7 @@ def discover(files: list[File]) -> Found:
             raise UserError(f"{image} is no frame of CVC-ClinicDB, which counts from 1 to {SEQUENCES[-1]}")
         sequence = bisect.bisect_left(SEQUENCES, frame) + 1
         cases.append(Case(f"clinicdb_{frame:03d}", (image,), (mask,), f"sequence{sequence:02d}"))
-    return Found(layout, cases)
+    return Found(layout, cases, kind="sequence")
 
 
 CONVERTER = Converter(

@@ -1,8 +1,11 @@
 """CVC-ColonDB: 380 colonoscopy frames (300 in the first release) from 15 sequences, with polyp masks.
 
-Which frame belongs to which sequence is not published with the files. Frames are numbered through the sequences, so
-folds and the 8-1-1 split keep blocks of twenty neighbouring numbers together (our choice; twenty is the mean length of
-a sequence in the first release). Sequences still cross the blocks' ends: scores on these folds remain optimistic.
+The original is one folder: the frames ``N``, their masks ``pN``, and what is not needed: contours ``cpN`` (``cN`` in
+the first release) and non-informative regions ``sN``. Its readme says which frames belong to which sequence. Neighbours
+in a sequence are nearly identical, so folds and the 8-1-1 split never divide one.
+
+Repackaged copies (``images/`` with ``masks/``) may be renumbered, and nothing in them tells: their sequences are
+unknown, and grouped folds need ``--groups``.
 
 PraNet tests on all 380 frames after training on other datasets; its circulating list of test names lacks 77 to 97, the
 test set does not. ``--split pranet`` therefore makes a dataset of 380 test cases that has nothing to train on.
@@ -12,35 +15,47 @@ Recognition 45(9), 2012; Tajbakhsh, Gurudu, Liang, Automated polyp detection in 
 context information, IEEE TMI 35(2), 2016 (380 frames).
 """
 
+import bisect
 import re
 import sys
 
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs, index, pair
 from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.errors import UserError
 
-FRAMES, BLOCK = 380, 20
-_FIRST_RELEASE = r"(?P<kind>[psc]?)(?P<id>\d+)\.bmp"  # picture N, polyp pN, non-informative region sN, contour cN
+# last frame of each sequence, and its number, from the readme of the release
+LAST_FRAMES = (38, 60, 76, 97, 148, 155, 203, 208, 263, 273, 300, 320, 340, 360, 380)
+SEQUENCES = (1, 2, 3, 5, 6, 7, 9, 10, 11, 14, 15, 4, 8, 12, 13)
+FRAMES = LAST_FRAMES[-1]
+_ORIGINAL = r"(?P<kind>[psc]?|cp)(?P<id>\d+)\.(bmp|tiff?)"
 
 
 def discover(files: list[File]) -> Found:
-    bitmaps = [file for file in files if re.fullmatch(_FIRST_RELEASE, file.basename)]
-    if any(file.basename.startswith("p") for file in bitmaps):
-        layout = "first release: N.bmp with pN.bmp in one folder"
-        images = index([f for f in bitmaps if f.basename[0].isdigit()], _FIRST_RELEASE, "57.bmp")
-        masks = index([f for f in bitmaps if f.basename[0] == "p"], _FIRST_RELEASE, "p57.bmp")
-        pairs = pair(images, masks, "mask pN.bmp")
+    matches = {file: match for file in files if (match := re.fullmatch(_ORIGINAL, file.basename, re.IGNORECASE))}
+    kinds = {kind: [f for f, m in matches.items() if m["kind"].lower() == kind] for kind in ("", "p")}
+    original = bool(kinds["p"])
+    if original:
+        layout = "original: frames N and masks pN in one folder"
+        images, masks = (index(kinds[kind], _ORIGINAL, f"{kind}57.tiff") for kind in kinds)
+        pairs = pair(images, masks, "mask")
     else:
         layout, pairs = find_pairs(files, [("images", "masks")], r"\d+", "57.png", prefer=(r"CVC-ColonDB(/|$)",))
-    return Found(
-        layout,
-        [
-            Case(f"colondb_{int(key):03d}", (image,), (mask,), f"block{(int(key) - 1) // BLOCK:02d}")
-            for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0]))
-        ],
-    )
+    cases = []
+    for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
+        frame = int(key)
+        if not 1 <= frame <= FRAMES:
+            raise UserError(f"{image} is no frame of CVC-ColonDB, which counts from 1 to {FRAMES}")
+        group = f"sequence{SEQUENCES[bisect.bisect_left(LAST_FRAMES, frame)]:02d}" if original else key
+        cases.append(Case(f"colondb_{frame:03d}", (image,), (mask,), group))
+    if original:
+        return Found(layout, cases, kind="sequence")
+    why = "this is a repackaged copy, whose frames may be renumbered: nothing tells which are of the same sequence"
+    return Found(layout, cases, ungrouped=why)
 
 
 CONVERTER = Converter(

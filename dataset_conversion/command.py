@@ -36,9 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
     add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
     add("--name", default=dataset.folder, help="name after the number (default: %(default)s)")
     if dataset.splits:
-        add("--split", choices=sorted(dataset.splits), help="an official split (default: five seeded, grouped folds)")
+        add(
+            "--split",
+            choices=sorted(dataset.splits),
+            help="an official split (default: seeded folds that divide no group)",
+        )
     for option in dataset.options:
         add(option.flag, **option.arguments)
+    add("--num-folds", type=int, metavar="K", help="number of folds (default: 5); 0 writes no split file")
+    add("--groups", type=Path, metavar="FILE.csv", help="lines of case,group: what folds must not divide")
     add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace the dataset if it is there")
     add("--allow-missing", action="store_true", help="convert the rest if cases that the split lists are absent")
@@ -52,7 +58,7 @@ def run(key: str, options: argparse.Namespace) -> int:
     Raises:
         UserError: The source or the set-up is wrong, or Ctrl-C was pressed.
     """
-    from nnunet_attn.dataset_conversion.common import read_record, target_folder  # numpy and so on: not for --help
+    from nnunet_attn.dataset_conversion.target import read_record, target_folder
 
     module = importlib.import_module(f"nnunet_attn.dataset_conversion.{key}")
     converter = module.CONVERTER
@@ -73,6 +79,8 @@ def run(key: str, options: argparse.Namespace) -> int:
             "split": getattr(options, "split", None),
             "overwrite": options.overwrite,
             "allow_missing": options.allow_missing,
+            "num_folds": options.num_folds,
+            "groups": options.groups,
         }
         if options.dry_run:
             folder, record = converter.describe(options.source, options.dataset_id, **wanted)

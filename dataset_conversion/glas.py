@@ -13,8 +13,10 @@ import re
 import sys
 from functools import partial
 
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_parts
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_parts
 from nnunet_attn.dataset_conversion.pairing import index, pair
 from nnunet_attn.dataset_conversion.pictures import SUFFIX, encode_pair, read_instances
 from nnunet_attn.dataset_conversion.sources import File
@@ -43,6 +45,7 @@ def discover(files: list[File]) -> Found:
             for key, (image, mask) in sorted(pairs.items())
         ],
         notes,
+        kind="patient" if tables else None,
     )
 
 

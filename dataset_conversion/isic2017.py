@@ -12,8 +12,10 @@ import re
 import sys
 from pathlib import PurePosixPath
 
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_parts
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_parts
 from nnunet_attn.dataset_conversion.pairing import index, pair
 from nnunet_attn.dataset_conversion.pictures import SUFFIX, encode_pair
 from nnunet_attn.dataset_conversion.sources import File

@@ -12,8 +12,10 @@ Reference: Jha et al., Kvasir-SEG: a segmented polyp dataset, MultiMedia Modelin
 import sys
 from pathlib import Path
 
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Found, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
 from nnunet_attn.dataset_conversion.pairing import find_pairs
 from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
 from nnunet_attn.dataset_conversion.sources import File

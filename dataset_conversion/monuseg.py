@@ -18,8 +18,10 @@ from pathlib import PurePosixPath
 import numpy as np
 from skimage.draw import polygon
 
+from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Encoded, Found, split_by_parts
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_parts
 from nnunet_attn.dataset_conversion.pairing import index, pair
 from nnunet_attn.dataset_conversion.pictures import encode_with_label, open_picture
 from nnunet_attn.dataset_conversion.sources import Content, File
@@ -40,7 +42,9 @@ def discover(files: list[File]) -> Found:
             "outline file",
         )
         cases += [Case(key, (i,), (o,), key[:12].upper(), part) for key, (i, o) in sorted(pairs.items())]
-    return Found("original: training tiles and outlines in two folders, test tiles and outlines in one", cases)
+    return Found(
+        "original: training tiles and outlines in two folders, test tiles and outlines in one", cases, kind="patient"
+    )
 
 
 def _part(file: File) -> str:

@@ -23,8 +23,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import PurePosixPath
 
+from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
-from nnunet_attn.dataset_conversion.common import Case, Converter, Encoded, Found, split_by_lists
+from nnunet_attn.dataset_conversion.converter import Converter
+from nnunet_attn.dataset_conversion.folds import split_by_lists
 from nnunet_attn.dataset_conversion.pairing import index, pair
 from nnunet_attn.dataset_conversion.sources import Content, File
 from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti, read_arrays
@@ -63,7 +65,7 @@ def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequen
         order = repackaged_order or _recognised_order(found.cases)
         notes = [f"labels of the source in the order of {order}"]
         notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
-        return Found(found.layout, found.cases, notes, ("CT_clipped",))
+        return Found(found.layout, found.cases, notes, ("CT_clipped",), kind="patient")
     raise UserError(
         "SOURCE holds neither img/imgXXXX.nii.gz with label/labelXXXX.nii.gz (original) nor caseXXXX_sliceYYY.npz or "
         "caseXXXX.npy.h5 (TransUNet's files)"
@@ -76,7 +78,8 @@ def _original(files: list[File], volumes: list[File]) -> Found:
     cases = [Case(_name(n), (i,), (m,), _name(n)) for n, (i, m) in pair(images, labels, "label").items()]
     testing = sum("Testing" in f.name.split("/") and f.basename.startswith("img") for f in files)
     notes = [f"{testing} volumes under Testing/ have no labels and were left out"] if testing else []
-    return Found("original: img/ and label/ NIfTI volumes", sorted(cases, key=lambda case: case.name), notes)
+    cases.sort(key=lambda case: case.name)
+    return Found("original: img/ and label/ NIfTI volumes", cases, notes, kind="patient")
 
 
 def _repackaged(files: list[File]) -> Found:

@@ -260,7 +260,7 @@ MALFORMED = {
     "nothing of ACDC": (lambda s: shutil.rmtree(s / "training") or shutil.rmtree(s / "testing"), "no case of acdc"),
     "four patients": (
         lambda s: [shutil.rmtree(s / f"training/patient00{n}") for n in (1, 2, 3)],
-        "five folds need at least five groups.*SOURCE has 4: patient004",
+        "5 folds need at least 5 groups.*SOURCE has 4: patient004.*give --num-folds 4, the largest",
     ),
 }  # fmt: skip
 

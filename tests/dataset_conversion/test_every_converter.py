@@ -11,6 +11,7 @@ import shutil
 import stat
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -19,8 +20,10 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from nnunet_attn.dataset_conversion import common
+from nnunet_attn.dataset_conversion import converter as frame
+from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.dataset_conversion.target import read_record
 from nnunet_attn.errors import UserError
 
 KEYS = sorted(DATASETS)
@@ -29,7 +32,7 @@ PICTURES = [key for key in KEYS if key not in VOLUMES]
 MASKS = [key for key in PICTURES if key not in ("glas", "monuseg")]  # black and white
 
 
-def converter(key: str) -> common.Converter:
+def converter(key: str) -> frame.Converter:
     return importlib.import_module(f"nnunet_attn.dataset_conversion.{key}").CONVERTER
 
 
@@ -160,7 +163,7 @@ def test_a_disk_that_fills_up_leaves_nothing(key, make_source, refused, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common, "write_bytes", write)
+        patch.setattr(frame, "write_bytes", write)
         refused("no space left for .*; nothing was kept", converter(key).convert, source, 5)
     converter(key).convert(source, 5)
 
@@ -200,7 +203,9 @@ def other_suffix(path: Path) -> str:
     if path.name.endswith(".nii.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         return path.with_suffix("").name
-    return path.with_suffix({".jpg": ".jpeg", ".tif": ".tiff", ".png": ".jpg", ".bmp": ".png"}[path.suffix]).name
+    return path.with_suffix(
+        {".jpg": ".jpeg", ".tif": ".tiff", ".tiff": ".tif", ".png": ".jpg", ".bmp": ".png"}[path.suffix]
+    ).name
 
 
 DAMAGES = {
@@ -241,7 +246,7 @@ def test_an_extra_image_is_refused(key, make_source, refused):
     source, cases = make_source(key)
     files = [case.image_file for case in list(cases.values())[:2]]
     new = {
-        "acdc": "patient001_frame05.nii.gz", "clinicdb": "99.tif", "colondb": "99.png", "glas": "train_99.bmp",
+        "acdc": "patient001_frame05.nii.gz", "clinicdb": "99.tif", "colondb": "99.tiff", "glas": "train_99.bmp",
         "isic2017": "ISIC_0000099.jpg", "kvasir": f"{'cju1':0<25}.jpg", "monuseg": "TCGA-99-0000-01Z-00-DX1.tif",
         "synapse": "img0030.nii.gz",
     }  # fmt: skip
@@ -288,7 +293,7 @@ def test_several_processes_give_the_same(key, make_source, nnunet_folders):
 
 def test_groups_shared_by_test_and_training_are_told(make_source, nnunet_folders):
     source, _ = make_source("glas")
-    record = common.read_record(converter("glas").convert(source, 5))
+    record = read_record(converter("glas").convert(source, 5))
     assert (
         "this split leaks: 1 test cases belong to 1 groups (patients, sequences, ...) of training cases"
         in record["notes"]
@@ -298,7 +303,7 @@ def test_groups_shared_by_test_and_training_are_told(make_source, nnunet_folders
 @pytest.mark.parametrize("key", KEYS)
 def test_every_split_is_described_and_known(key):
     assert set(converter(key).splits) == set(DATASETS[key].splits)
-    found = common.Found("", [common.Case("a", (), (), "a")])
-    anything = common.replace(converter(key), discover=lambda files: found)
+    found = Found("", [Case("a", (), (), "a")])
+    anything = replace(converter(key), discover=lambda files: found)
     with pytest.raises(UserError, match="has no split 'nonsense'; it has: "):
-        anything.find([], "nonsense", False)
+        anything.find([], frame.Choices("nonsense"))

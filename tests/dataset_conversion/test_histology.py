@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nnunet_attn.dataset_conversion import glas, monuseg
-from nnunet_attn.dataset_conversion.common import read_record
 from nnunet_attn.dataset_conversion.sources import Content
+from nnunet_attn.dataset_conversion.target import read_record
 from nnunet_attn.errors import UserError
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nnunet_attn.dataset_conversion import clinicdb, colondb, kvasir
-from nnunet_attn.dataset_conversion.common import read_record
+from nnunet_attn.dataset_conversion.target import read_record
 
 
 def names(folder, part: str) -> list[str]:
@@ -115,6 +115,12 @@ def test_tenths_need_ten_groups(make_source, refused):
     refused("at least ten groups of cases; SOURCE has 9", kvasir.convert, source, 5, split="8-1-1")
 
 
+def test_colondb_sequences_are_the_published_ones():
+    lengths = np.diff([0, *colondb.LAST_FRAMES])
+    assert (sum(lengths), len(lengths), lengths.min(), lengths.max()) == (380, 15, 5, 55)
+    assert sorted(colondb.SEQUENCES) == list(range(1, 16))
+
+
 def test_colondb_first_release(make_source, nnunet_folders, refused):
     source, cases = make_source("colondb")
     flat = source / "CVC-ColonDB" / "CVCColon"
@@ -125,23 +131,61 @@ def test_colondb_first_release(make_source, nnunet_folders, refused):
             Image.open(file).save(flat / f"{prefix}{number}.bmp")
         for prefix in "sc":  # non-informative region and contour: neither is wanted
             Image.open(case.image_file).save(flat / f"{prefix}{number}.bmp")
-    shutil.rmtree(source / "CVC-ColonDB" / "images")
-    shutil.rmtree(source / "CVC-ColonDB" / "masks")
+    for file in flat.parent.glob("*.tiff"):
+        file.unlink()
     folder = colondb.convert(source, 5)
     assert names(folder, "Tr") == sorted(cases)
-    assert read_record(folder)["source_layout"].startswith("first release")
+    assert read_record(folder)["source_layout"].startswith("original")
     for name, case in cases.items():
         np.testing.assert_array_equal(np.array(Image.open(folder / f"imagesTr/{name}_0000.png")), case.image)
         np.testing.assert_array_equal(np.array(Image.open(folder / f"labelsTr/{name}.png")), case.label)
     shutil.rmtree(folder)
-    (flat / "p41.bmp").unlink()
-    refused(r"41\.bmp has no mask pN\.bmp", colondb.convert, source, 5)
+    (flat / "p38.bmp").unlink()
+    refused(r"38\.bmp has no mask", colondb.convert, source, 5)
+
+
+def repackaged_colondb(source, cases):
+    for case in cases.values():
+        for file, place in ((case.image_file, "images"), (case.label_file, "masks")):
+            new = source / "CVC-ColonDB" / place / f"{case.image_file.stem}.png"
+            new.parent.mkdir(exist_ok=True)
+            Image.open(file).save(new)
+    for file in (source / "CVC-ColonDB").glob("*.tiff"):
+        file.unlink()
+
+
+def test_repackaged_frames_have_no_sequence(make_source, nnunet_folders, refused, tmp_path):
+    source, cases = make_source("colondb")
+    repackaged_colondb(source, cases)
+    for split in (None, "8-1-1"):
+        line = refused("repackaged copy, whose frames may be renumbered", colondb.convert, source, 5, split=split)
+        assert "--groups FILE.csv" in line
+        assert "--num-folds 0" in line
+    folder = colondb.convert(source, 5, num_folds=0)
+    assert json.loads((folder / "manifest.json").read_text())["groups"] is None
+    assert not (folder / "splits_final.json").exists()
+    table = tmp_path / "groups.csv"
+    table.write_text("case,sequence\n" + "".join(f"{n},{c.group}\n" for n, c in cases.items()))
+    folder = colondb.convert(source, 6, groups=table)
+    groups = json.loads((folder / "manifest.json").read_text())["groups"]
+    assert groups == {"kind": "sequence", "of": {n: c.group for n, c in cases.items()}}
+    assert len(folds_of(folder)) == 5
+
+
+def test_colondb_has_380_frames(make_source, refused):
+    source, cases = make_source("colondb")
+    for number in (0, 381, 99999):
+        for case in (cases["colondb_380"].image_file, cases["colondb_380"].label_file):
+            shutil.copy(case, case.with_name(case.name.replace("380", str(number))))
+        refused(f"{number}.tiff is no frame of CVC-ColonDB, which counts from 1 to 380", colondb.convert, source, 5)
+        for case in (cases["colondb_380"].image_file, cases["colondb_380"].label_file):
+            case.with_name(case.name.replace("380", str(number))).unlink()
 
 
 def test_pranet_tests_on_all_of_colondb(make_source, nnunet_folders, refused):
     source, cases = make_source("colondb")
     line = refused("SOURCE lacks colondb_002", colondb.convert, source, 5, split="pranet")
-    assert "colondb_077" in line  # the circulating list lacks 77 to 97, the test set does not
+    assert "colondb_078" in line  # the circulating list lacks 77 to 97, the test set does not
     folder = colondb.convert(source, 5, split="pranet", allow_missing=True)
     assert names(folder, "Ts") == sorted(cases)
     assert names(folder, "Tr") == []

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.dataset_conversion import synapse
-from nnunet_attn.dataset_conversion.common import read_record
+from nnunet_attn.dataset_conversion.target import read_record
 from nnunet_attn.errors import UserError
 
 h5py = pytest.importorskip("h5py")

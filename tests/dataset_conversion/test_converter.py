@@ -14,43 +14,9 @@ from pathlib import Path
 import pytest
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.dataset_conversion import acdc, common
+from nnunet_attn.dataset_conversion import acdc, converter
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.errors import UserError
-
-
-def test_balanced_is_seeded_even_and_complete():
-    groups = {f"g{i}": size for i, size in enumerate([25, 25, 17, 11, 25, 23, 25, 26, 22, 6, 22, 25, 25, 20, 20])}
-    bins = common.balanced(groups, 5)
-    assert sorted(name for names in bins for name in names) == sorted(groups)
-    sizes = [sum(groups[name] for name in names) for names in bins]
-    assert max(sizes) - min(sizes) <= 13
-    assert common.balanced(dict(reversed(groups.items())), 5) == bins
-    # fixed for good: a published result depends on it
-    assert common.balanced(dict.fromkeys("abcdefgh", 2), 5) == [["d", "a"], ["b", "f"], ["h", "g"], ["e"], ["c"]]
-
-
-def case(name: str, group: str, part: str = "train") -> common.Case:
-    return common.Case(name, (), (), group, part)
-
-
-def test_folds_of_a_source_with_validation_cases():
-    cases = [case("a1", "a"), case("b1", "b", "val"), case("b2", "b", "val"), case("c1", "c", "test")]
-    assert common.make_folds(cases) == [{"train": ["a1"], "val": ["b1", "b2"]}]
-    assert common.make_folds(cases[3:]) == []
-
-
-def test_split_by_lists():
-    rule = common.split_by_lists(lambda c: c.group, test=["c"], val=["b", "x"])
-    cases, missing = rule([case("a1", "a"), case("b1", "b"), case("c1", "c"), case("d1", "d")])
-    assert [c.part for c in cases] == ["train", "val", "test", "train"]
-    assert missing == ["x"]
-    with pytest.raises(UserError, match="none of the split's validation cases: b, x"):
-        rule([case("a1", "a")])
-    rule = common.split_by_lists(lambda c: c.group, test=["c"], train=["a"])
-    cases, missing = rule([case("a1", "a"), case("b1", "b")])
-    assert [c.name for c in cases] == ["a1"]
-    assert missing == ["c"]
 
 
 def test_variable_must_be_set(acdc_source, monkeypatch):
@@ -184,7 +150,7 @@ def test_a_disk_that_fills_up_leaves_nothing(acdc_source, refused, nnunet_folder
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(common, "write_bytes", write)
+        patch.setattr(converter, "write_bytes", write)
         refused("no space left for .*Dataset027_ACDC; nothing was kept", acdc.convert, acdc_source, 27)
     acdc.convert(acdc_source, 27)
 
@@ -193,7 +159,7 @@ def test_a_disk_that_fills_up_at_the_end_leaves_nothing(acdc_source, refused, mo
     def write(path: Path, content: object) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
 
-    monkeypatch.setattr(common, "write_json", write)
+    monkeypatch.setattr(converter, "write_json", write)
     refused("no space left", acdc.convert, acdc_source, 27)
 
 
@@ -201,7 +167,7 @@ def test_any_other_failure_to_write_is_one_line_too(acdc_source, refused, monkey
     def write(path: Path, data: bytes) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(common, "write_bytes", write)
+    monkeypatch.setattr(converter, "write_bytes", write)
     refused("Permission denied.*nothing was kept", acdc.convert, acdc_source, 27)
 
 
@@ -297,3 +263,50 @@ def test_workers_import_lightly():
         "assert not {'torch', 'nnunetv2', 'matplotlib', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+BROKEN = {
+    "missing": lambda path: path.unlink(),
+    "cut": lambda path: path.write_text(path.read_text()[:-9]),
+    "other": lambda path: path.write_text("[1]"),
+    "other cases": lambda path: path.write_text('{"cases": {"a": 1}}'),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_verify_without_a_complete_manifest_is_one_line(acdc_source, nnunet_folders, capsys, how):
+    folder = acdc.convert(acdc_source, 27)
+    BROKEN[how](folder / "manifest.json")
+    assert main(["convert", "acdc", str(acdc_source), "27", "--verify", "--processes", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "manifest.json is missing or damaged" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--verify"])
+def test_what_the_system_refuses_is_one_line(acdc_source, nnunet_folders, capsys, monkeypatch, flag):
+    """A dangling link, a folder that cannot be read, and a full folder for temporary files."""
+    acdc.convert(acdc_source, 27)
+    command = ["convert", "acdc", str(acdc_source), "27", "--name", "ACDC" if flag == "--verify" else "Other", flag]
+    command += ["--processes", "1"]
+    if flag == "--dry-run":
+        shutil.rmtree(nnunet_folders / "Dataset027_ACDC")
+    path = acdc_source / "training" / "patient003" / "Info.cfg"
+    path.unlink()
+    path.symlink_to(acdc_source / "nowhere")
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "patient003/Info.cfg" in error
+    assert error.count("\n") == 1
+
+    class Full:
+        def __init__(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x/y")
+
+    monkeypatch.setattr(converter.tempfile, "TemporaryDirectory", Full)
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "no space left" in error
+    assert "/tmp/x is full" in error
+    assert error.count("\n") == 1

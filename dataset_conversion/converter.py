@@ -1,0 +1,333 @@
+"""What all converters share: from the files of a download to a complete dataset in nnU-Net's raw format.
+
+A converter says how it recognises cases (``discover``) and how the bytes of one case become an image and a label file
+(``encode``). Everything else happens here and in the modules beside: splits and folds, several processes, checks of
+names and geometry, dataset.json, a manifest of groups and checksums, and a dataset folder that appears only when it is
+complete.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from nnunet_attn import __version__
+from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found, some
+from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.dataset_conversion.folds import SEED, SplitRule, about_folds, leaks, make_folds
+from nnunet_attn.dataset_conversion.groups import read_groups, with_groups
+from nnunet_attn.dataset_conversion.sources import Content, File, open_sources
+from nnunet_attn.dataset_conversion.target import (
+    one_line,
+    read_manifest,
+    read_record,
+    refuse_other_folds,
+    target_folder,
+)
+from nnunet_attn.dataset_conversion.volumes import check_geometry
+from nnunet_attn.dataset_conversion.workers import in_parallel
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import complete_folder, refuse_existing, write_json
+
+Folds = list[dict[str, list[str]]]
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """All image and label files are written here."""
+    path.write_bytes(data)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user decides of a conversion.
+
+    Attributes:
+        split: One of the official splits; None for the source's own test cases and seeded folds.
+        num_folds: How many folds; None for five; 0 for no split file.
+        groups: CSV file of case and group, in place of the groups that the dataset publishes.
+        allow_missing: Convert the rest if listed cases are absent; with fewer than five groups, make fewer folds.
+    """
+
+    split: str | None = None
+    num_folds: int | None = None
+    groups: Path | None = None
+    allow_missing: bool = False
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A dataset's conversion. Its title, licence, and so on stand in ``catalog.DATASETS`` under ``key``.
+
+    Attributes:
+        key: Name of the dataset for the command.
+        channels: Names of the image channels.
+        labels: Names of the labels 1, 2, ...
+        file_ending: Of images and labels.
+        discover: Recognises the layout and lists the cases, without reading images.
+        encode: Image and label file of a case from the contents of its source files, with counts of what is worth
+            telling. Runs in worker processes: a function at the top of a module, or a ``partial`` of one.
+        splits: The official splits.
+        options: Settings of this dataset alone, recorded in dataset.json.
+    """
+
+    key: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    file_ending: str
+    discover: Callable[[list[File]], Found]
+    encode: Callable[[tuple[Content, ...], tuple[Content, ...]], Encoded]
+    splits: Mapping[str, SplitRule] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def find(self, files: list[File], choices: Choices) -> Found:
+        """Discover the cases of a source and put them into groups and into the parts of a split.
+
+        Raises:
+            UserError: Nothing is recognised, names clash, or listed cases are absent (unless ``allow_missing``).
+        """
+        found = self.discover(files)
+        if not found.cases:
+            raise UserError(f"SOURCE holds no case of {self.key}; it should hold {DATASETS[self.key].layouts}")
+        counts = Counter(case.name for case in found.cases)
+        if twice := sorted(name for name, count in counts.items() if count > 1):
+            files = ", ".join(str(case.image[0]) for case in found.cases if case.name == twice[0])
+            raise UserError(f"SOURCE holds {twice[0]} more than once: {files}; keep one of them")
+        if choices.groups is not None:
+            kind, groups = read_groups(choices.groups)
+            cases = with_groups(found.cases, groups, choices.groups)
+            found = replace(found, cases=cases, kind=kind, ungrouped="")
+        notes = list(found.notes)
+        expected = DATASETS[self.key].cases
+        if len(found.cases) not in expected:
+            known = " or ".join(map(str, expected))
+            notes.append(f"SOURCE holds {len(found.cases)} cases; the complete dataset has {known}")
+        split = choices.split
+        if split is None:  # official validation cases take part in the folds
+            cases = [replace(case, part="test" if case.part == "test" else "train") for case in found.cases]
+            return replace(found, cases=cases, notes=notes + leaks(cases))
+        if split not in self.splits:
+            raise UserError(f"{self.key} has no split {split!r}; it has: {', '.join(self.splits) or 'none'}")
+        cases, missing = self.splits[split](found.cases)
+        if missing and not choices.allow_missing:
+            raise UserError(
+                f"SOURCE lacks {some(missing, most=100)} of split {split}; "
+                f"complete the download, or give --allow-missing to convert the rest"
+            )
+        if missing:
+            notes.append(f"missing of split {split}: {some(missing)}")
+        if left_out := sorted({case.name for case in found.cases} - {case.name for case in cases}):
+            notes.append(f"{len(left_out)} cases are not in split {split} and were left out: {some(left_out)}")
+        return replace(found, cases=cases, notes=notes + leaks(cases))
+
+    def divide(self, found: Found, choices: Choices) -> Folds:
+        """The folds.
+
+        Raises:
+            UserError: Groups exist and are not known, or are fewer than the folds.
+        """
+        folds = make_folds(found.cases, choices.num_folds, shrink=choices.allow_missing)
+        if folds and found.ungrouped:
+            raise UserError(
+                f"{found.ungrouped}, so folds would divide them; give --groups FILE.csv (lines of case,group), "
+                "or --num-folds 0 to convert without folds"
+            )
+        return folds
+
+    def describe(
+        self,
+        source: Path | Sequence[Path],
+        dataset_id: int,
+        *,
+        name: str | None = None,
+        raw_folder: Path | None = None,
+        preprocessed_folder: Path | None = None,
+        overwrite: bool = False,
+        **choices: object,
+    ) -> tuple[Path, dict[str, object]]:
+        """Where ``convert`` would put this source and what it would record, after the same checks; writes nothing."""
+        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        wanted = Choices(**choices)
+        with one_line(target, kept=""):
+            refuse_existing(target, overwrite)
+            with tempfile.TemporaryDirectory() as scratch:
+                found, folds = self._prepare(_paths(source), Path(scratch), target, preprocessed, wanted)
+        return target, self._record(found, folds, wanted, Counter())
+
+    def convert(
+        self,
+        source: Path | Sequence[Path],
+        dataset_id: int,
+        *,
+        name: str | None = None,
+        raw_folder: Path | None = None,
+        preprocessed_folder: Path | None = None,
+        processes: int = 1,
+        overwrite: bool = False,
+        **choices: object,
+    ) -> Path:
+        """Write the dataset in nnU-Net's raw format and return its folder.
+
+        Args:
+            source: The unpacked folder, or the archive(s) as downloaded.
+            dataset_id: nnU-Net's number for the dataset, 1 to 999.
+            name: Name after the number; by default the catalogue's.
+            raw_folder: Where to put it; by default nnU-Net's own folder, from the variable ``nnUNet_raw``.
+            preprocessed_folder: Where older folds would lie; by default from ``nnUNet_preprocessed`` if ``raw_folder``
+                is not given.
+            processes: Worker processes; 1 converts in this one.
+            overwrite: Replace the dataset if it is there.
+            **choices: See ``Choices``.
+
+        Raises:
+            UserError: The source or the set-up is wrong; nothing was written.
+        """
+        if processes < 1:
+            raise UserError(f"--processes must be at least 1, got {processes}")
+        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        wanted = Choices(**choices)
+        with one_line(target), complete_folder(target, overwrite=overwrite) as folder:
+            scratch = folder / ".scratch"
+            scratch.mkdir()
+            found, folds = self._prepare(_paths(source), scratch, target, preprocessed, wanted)
+            self._write(folder, found, folds, wanted, processes)
+            shutil.rmtree(scratch)
+        return target
+
+    def _prepare(
+        self, paths: list[Path], scratch: Path, target: Path, preprocessed: Path | None, choices: Choices
+    ) -> tuple[Found, Folds]:
+        if any(path.resolve().is_relative_to(target.resolve()) for path in paths):
+            raise UserError(f"SOURCE lies in {target}, which is where the dataset goes; move it elsewhere first")
+        found = self.find(open_sources(paths, scratch), choices)
+        folds = self.divide(found, choices)
+        if preprocessed is not None:
+            refuse_other_folds(preprocessed / target.name / "splits_final.json", folds)
+        return found, folds
+
+    def _write(self, folder: Path, found: Found, folds: Folds, choices: Choices, processes: int) -> None:
+        for part in ("imagesTr", "labelsTr"):
+            (folder / part).mkdir()
+        if any(case.part == "test" for case in found.cases):
+            for part in ("imagesTs", "labelsTs"):
+                (folder / part).mkdir()
+        work = partial(_convert_case, self.encode, self.file_ending, folder)
+        counts, manifest = Counter(), {}
+        for case, hashes, notes in in_parallel(work, found.cases, processes, f"convert {self.key}"):
+            manifest[case] = hashes
+            counts += notes
+        record = self._record(found, folds, choices, counts)
+        groups = {"kind": found.kind, "of": {case.name: case.group for case in found.cases}} if found.kind else None
+        if folds:
+            write_json(folder / "splits_final.json", folds)
+        write_json(folder / "manifest.json", {"algorithm": "SHA-256", "groups": groups, "cases": manifest})
+        write_json(folder / "dataset.json", self._dataset_json(found, record))
+
+    def _record(self, found: Found, folds: Folds, choices: Choices, counts: Counter[str]) -> dict[str, object]:
+        parts = Counter(case.part for case in found.cases)
+        groups = {part: {c.group for c in found.cases if c.part == part} for part in parts}
+        notes = [*found.notes, *about_folds(folds, choices.num_folds)]
+        return {
+            "dataset": self.key,
+            "converter_version": __version__,
+            "source_layout": found.layout,
+            "split": choices.split or ("seeded folds" if folds else "none"),
+            "folds": len(folds),
+            "seed": SEED if len(folds) > 1 else None,
+            "cases": dict(sorted(parts.items())),
+            "groups": {part: len(names) for part, names in sorted(groups.items())},
+            "group": found.kind,
+            "options": dict(self.options),
+            "notes": notes + [f"{text}: {count}" for text, count in sorted(counts.items())],
+        }
+
+    def _dataset_json(self, found: Found, record: dict[str, object]) -> dict[str, object]:
+        dataset = DATASETS[self.key]
+        return {
+            "channel_names": {str(i): name for i, name in enumerate(found.channels or self.channels)},
+            "labels": {"background": 0} | {name: i for i, name in enumerate(self.labels, 1)},
+            "numTraining": sum(case.part != "test" for case in found.cases),
+            "file_ending": self.file_ending,
+            "name": dataset.title,
+            "reference": dataset.reference,
+            "licence": dataset.licence,
+            "source": dataset.page,
+            "converted_by": f"nnunet-attn {__version__}",
+            "conversion": record,
+        }
+
+    def verify(
+        self,
+        source: Path | Sequence[Path],
+        dataset_id: int,
+        *,
+        name: str | None = None,
+        raw_folder: Path | None = None,
+        processes: int = 1,
+    ) -> int:
+        """Compare a converted dataset, and the source, with the manifest; return the number of cases.
+
+        Raises:
+            UserError: Something differs; the first cases are named.
+        """
+        folder, _ = target_folder(self.key, dataset_id, name, raw_folder, None)
+        record, manifest = read_record(folder), read_manifest(folder)
+        choices = Choices(split=record["split"] if record["split"] in self.splits else None, allow_missing=True)
+        with one_line(folder, kept=""), tempfile.TemporaryDirectory() as scratch:
+            cases = self.find(open_sources(_paths(source), Path(scratch)), choices).cases
+            problems = [f"{case.name} is not in the dataset" for case in cases if case.name not in manifest]
+            problems += [f"{name} is not in SOURCE" for name in sorted(manifest.keys() - {c.name for c in cases})]
+            work = partial(_verify_case, folder, manifest)
+            listed = [case for case in cases if case.name in manifest]
+            for found in in_parallel(work, listed, processes, f"verify {self.key}"):
+                problems += found
+        if problems:
+            raise UserError(f"{folder} and SOURCE do not agree with the manifest: {some(problems, '; ')}")
+        return len(listed)
+
+
+def _convert_case(
+    encode: Callable[..., Encoded], file_ending: str, folder: Path, case: Case
+) -> tuple[str, dict[str, object], Counter[str]]:
+    """Convert one case into ``folder``; return its name, the checksums of what was read and written, and counts."""
+    images, labels = (tuple(Content(str(f), f.read()) for f in files) for files in (case.image, case.label))
+    image, label, notes = encode(images, labels)
+    part = "Ts" if case.part == "test" else "Tr"
+    outputs = {f"images{part}/{case.name}_0000{file_ending}": image, f"labels{part}/{case.name}{file_ending}": label}
+    for name, data in outputs.items():
+        write_bytes(folder / name, data)
+    if file_ending == ".nii.gz":
+        check_geometry(*(folder / name for name in outputs), (str(case.image[0]), str((case.label or case.image)[0])))
+    contents = zip(case.image + case.label, images + labels, strict=True)
+    return (
+        case.name,
+        {
+            "inputs": [[file.name, hashlib.sha256(content.data).hexdigest()] for file, content in contents],
+            "outputs": {name: hashlib.sha256(data).hexdigest() for name, data in outputs.items()},
+        },
+        notes,
+    )
+
+
+def _verify_case(folder: Path, manifest: Mapping[str, dict], case: Case) -> list[str]:
+    """Problems of one case; names in the source may differ (an archive now, its folder then), contents may not."""
+    recorded, files = manifest[case.name], case.image + case.label
+    if len(files) != len(recorded["inputs"]):
+        return [f"{case.name} has {len(files)} files in SOURCE, had {len(recorded['inputs'])}"]
+    pairs = zip(files, recorded["inputs"], strict=True)
+    problems = [f"{f} has changed" for f, (_, then) in pairs if hashlib.sha256(f.read()).hexdigest() != then]
+    for name, then in recorded["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != then:
+            problems.append(f"{path} has changed")
+    return problems
+
+
+def _paths(source: Path | str | Sequence[Path | str]) -> list[Path]:
+    return [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]

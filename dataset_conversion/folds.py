@@ -1,0 +1,140 @@
+"""Which cases train, validate and test: official splits, and seeded folds that never divide a group.
+
+A group is what must not stand on both sides of a split: a patient, a video sequence, the tiles of a slide. Where groups
+are not known (``Found.kind`` is None), each case is its own.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from nnunet_attn.dataset_conversion.cases import Case, some
+from nnunet_attn.errors import UserError
+
+SEED = 12345  # nnU-Net's own five-fold split uses this number too
+FOLDS = 5
+
+SplitRule = Callable[[Sequence[Case]], tuple[list[Case], list[str]]]
+
+
+def split_by_lists(
+    key: Callable[[Case], str], *, test: Sequence[str] = (), val: Sequence[str] = (), train: Sequence[str] | None = None
+) -> SplitRule:
+    """A published split: cases whose key is listed go to that part; ``train=None`` means all others.
+
+    The rule returns the cases in the split, with their parts, and the listed keys that no case has; it raises UserError
+    if the split has validation cases and none is there.
+    """
+    listed = dict.fromkeys(train or (), "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+
+    def rule(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+        parts = [(case, listed.get(key(case), "train" if train is None else None)) for case in cases]
+        missing = sorted(listed.keys() - {key(case) for case in cases})
+        if val and not any(part == "val" for _, part in parts):
+            raise UserError(f"SOURCE holds none of the split's validation cases: {some(sorted(val))}")
+        return [replace(case, part=part) for case, part in parts if part], missing
+
+    return rule
+
+
+def split_by_parts(**sizes: Sequence[int]) -> SplitRule:
+    """The parts as the source has them, each of one of the given sizes when complete."""
+
+    def rule(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+        counts = Counter(case.part for case in cases)
+        if "val" in sizes and not counts["val"]:
+            raise UserError("SOURCE holds no validation cases, which this split needs")
+        missing = [
+            f"{' or '.join(map(str, size))} {part} cases (it has {counts[part]})"
+            for part, size in sizes.items()
+            if counts[part] not in size
+        ]
+        return list(cases), missing
+
+    return rule
+
+
+def split_by_tenths(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+    """Eight tenths for training, one for validation, one for testing: seeded, never dividing a group; our own draw.
+
+    Raises:
+        UserError: There are fewer than ten groups.
+    """
+    groups = Counter(case.group for case in cases)
+    if len(groups) < 10:
+        raise UserError(f"the 8-1-1 split needs at least ten groups of cases; SOURCE has {len(groups)}")
+    test, val, *_ = balanced(groups, 10)
+    parts = dict.fromkeys(test, "test") | dict.fromkeys(val, "val")
+    return [replace(case, part=parts.get(case.group, "train")) for case in cases], []
+
+
+def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
+    """Divide groups into ``count`` bins of nearly equal numbers of cases: seeded shuffle, then largest first."""
+    names = sorted(groups)
+    random.Random(SEED).shuffle(names)
+    bins, sizes = [[] for _ in range(count)], [0] * count
+    for name in sorted(names, key=lambda name: -groups[name]):
+        smallest = sizes.index(min(sizes))
+        bins[smallest].append(name)
+        sizes[smallest] += groups[name]
+    return bins
+
+
+def leaks(cases: Sequence[Case]) -> list[str]:
+    """Warn of test cases whose group is trained on, and of nothing to train on."""
+    learned = {case.group for case in cases if case.part != "test"}
+    if not learned:
+        return ["test cases only: predict on them with a model of another dataset"]
+    shared = {case.group for case in cases if case.part == "test"} & learned
+    if not shared:
+        return []
+    count = sum(case.part == "test" and case.group in shared for case in cases)
+    text = f"{count} test cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
+    return [f"this split leaks: {text}"]
+
+
+def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool = False) -> list[dict[str, list[str]]]:
+    """nnU-Net's ``splits_final``: one fold if the split has validation cases, else several, never dividing a group.
+
+    Args:
+        cases: All cases, with their parts.
+        number: How many folds; None for five; 0 for none.
+        shrink: With ``number`` None and fewer than five groups, make as many folds as there are groups.
+
+    Raises:
+        UserError: There are fewer groups than folds, or the split has its own validation cases and a number is given.
+    """
+    learning = [case for case in cases if case.part != "test"]
+    if number is not None and (number < 0 or number == 1):
+        raise UserError(f"--num-folds is 0 (no split file) or at least 2, got {number}")
+    if any(case.part == "val" for case in learning):
+        if number is not None:
+            raise UserError("--num-folds does not go with this split, which has validation cases of its own (one fold)")
+        held_out = [{case.name for case in learning if case.part == "val"}]
+    else:
+        groups = Counter(case.group for case in learning)
+        wanted = FOLDS if number is None else number
+        if number is None and shrink and len(groups) < FOLDS:
+            wanted = len(groups) if len(groups) > 1 else 0
+        if not learning or not wanted:
+            return []
+        if len(groups) < wanted:
+            most = len(groups) if len(groups) > 1 else 0
+            raise UserError(
+                f"{wanted} folds need at least {wanted} groups (patients, sequences, ...) of training cases; SOURCE "
+                f"has {len(groups)}: {some(sorted(groups))}; give --num-folds {most}"
+                f"{', the largest number that they allow' if most else ' to convert without folds'}"
+            )
+        held_out = [{case.name for case in learning if case.group in fold} for fold in balanced(groups, wanted)]
+    names = sorted(case.name for case in learning)
+    return [{"train": [n for n in names if n not in val], "val": sorted(val)} for val in held_out]
+
+
+def about_folds(folds: Sequence[object], number: int | None) -> list[str]:
+    """What to know of folds that are not nnU-Net's usual five."""
+    if not folds:
+        return ["no split file was written: nnU-Net will make its own five folds, by case, which may divide groups"]
+    if len(folds) not in (1, FOLDS) and number is None:
+        return [f"{len(folds)} folds, as there are no more groups: train folds 0 to {len(folds) - 1}"]
+    return []

@@ -1,0 +1,47 @@
+"""Work on cases in several processes, with a progress bar."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.connection import wait
+
+from tqdm import tqdm
+
+from nnunet_attn.errors import UserError
+
+
+def in_parallel(function: Callable, items: Sequence, processes: int, title: str) -> Iterator:
+    """Map in order, with a progress bar on a terminal; the first error stops everything."""
+    bar = partial(tqdm, total=len(items), desc=title, unit="case", disable=None, file=sys.stderr)
+    if processes == 1:
+        yield from bar(map(function, items))
+        return
+    pool = ProcessPoolExecutor(
+        min(processes, max(1, len(items))),
+        mp_context=multiprocessing.get_context("spawn"),  # forking a process that runs threads can hang
+        initializer=_start_worker,
+    )
+    try:
+        yield from bar(pool.map(function, items))
+    except BrokenProcessPool as error:
+        raise UserError("a worker process was killed, perhaps for want of memory; give fewer --processes") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

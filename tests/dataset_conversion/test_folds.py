@@ -1,0 +1,122 @@
+"""Official splits, and seeded folds that never divide a group."""
+
+import json
+
+import pytest
+
+from nnunet_attn.cli.main import main
+from nnunet_attn.dataset_conversion import acdc
+from nnunet_attn.dataset_conversion.cases import Case
+from nnunet_attn.dataset_conversion.folds import balanced, make_folds, split_by_lists
+from nnunet_attn.errors import UserError
+
+
+def test_balanced_is_seeded_even_and_complete():
+    groups = {f"g{i}": size for i, size in enumerate([25, 25, 17, 11, 25, 23, 25, 26, 22, 6, 22, 25, 25, 20, 20])}
+    bins = balanced(groups, 5)
+    assert sorted(name for names in bins for name in names) == sorted(groups)
+    sizes = [sum(groups[name] for name in names) for names in bins]
+    assert max(sizes) - min(sizes) <= 13
+    assert balanced(dict(reversed(groups.items())), 5) == bins
+    # fixed for good: a published result depends on it
+    assert balanced(dict.fromkeys("abcdefgh", 2), 5) == [["d", "a"], ["b", "f"], ["h", "g"], ["e"], ["c"]]
+
+
+def case(name: str, group: str, part: str = "train") -> Case:
+    return Case(name, (), (), group, part)
+
+
+def test_folds_of_a_source_with_validation_cases():
+    cases = [case("a1", "a"), case("b1", "b", "val"), case("b2", "b", "val"), case("c1", "c", "test")]
+    assert make_folds(cases) == [{"train": ["a1"], "val": ["b1", "b2"]}]
+    assert make_folds(cases[3:]) == []
+
+
+def test_split_by_lists():
+    rule = split_by_lists(lambda c: c.group, test=["c"], val=["b", "x"])
+    cases, missing = rule([case("a1", "a"), case("b1", "b"), case("c1", "c"), case("d1", "d")])
+    assert [c.part for c in cases] == ["train", "val", "test", "train"]
+    assert missing == ["x"]
+    with pytest.raises(UserError, match="none of the split's validation cases: b, x"):
+        rule([case("a1", "a")])
+    rule = split_by_lists(lambda c: c.group, test=["c"], train=["a"])
+    cases, missing = rule([case("a1", "a"), case("b1", "b")])
+    assert [c.name for c in cases] == ["a1"]
+    assert missing == ["c"]
+
+
+def test_number_of_folds():
+    cases = [case(f"{g}{i}", g) for g in "abcdef" for i in range(2)]
+    for number in (2, 3, 6):
+        folds = make_folds(cases, number)
+        assert len(folds) == number
+        assert sorted(name for fold in folds for name in fold["val"]) == sorted(c.name for c in cases)
+        for fold in folds:
+            assert not {n[0] for n in fold["train"]} & {n[0] for n in fold["val"]}
+    assert make_folds(cases, 0) == []
+    for number in (-1, 1):
+        with pytest.raises(UserError, match=r"0 .no split file. or at least 2"):
+            make_folds(cases, number)
+    with pytest.raises(UserError, match=r"7 folds need at least 7 groups .*SOURCE has 6: a, b, c, d, e, and 1 more; "
+                                        "give --num-folds 6, the largest"):  # fmt: skip
+        make_folds(cases, 7)
+    with pytest.raises(UserError, match=r"5 folds .*has 2: a, b; give --num-folds 2"):
+        make_folds(cases[:4])
+    with pytest.raises(UserError, match="has 1: a; give --num-folds 0 to convert without folds"):
+        make_folds(cases[:2])
+    assert len(make_folds(cases[:4], shrink=True)) == 2
+    assert make_folds(cases[:2], shrink=True) == []
+    with pytest.raises(UserError, match="has validation cases of its own"):
+        make_folds([case("a", "a"), case("b", "b", "val")], 3)
+
+
+def test_folds_from_the_command_line(acdc_source, nnunet_folders, capsys):
+    command = ["convert", "acdc", str(acdc_source), "27", "--processes", "1", "--overwrite", "--num-folds"]
+    folder = nnunet_folders / "Dataset027_ACDC"
+    assert main([*command, "3"]) == 0
+    assert len(json.loads((folder / "splits_final.json").read_text())) == 3
+    assert main([*command, "0"]) == 0
+    assert "nnU-Net will make its own five folds, by case, which may divide groups" in capsys.readouterr().err
+    assert not (folder / "splits_final.json").exists()
+    assert main([*command, "8"]) == 1
+    error = capsys.readouterr().err
+    assert "give --num-folds 7, the largest number that they allow" in error
+    assert error.count("\n") == 1
+
+
+def test_groups_of_every_case_are_in_the_manifest(acdc_source, nnunet_folders):
+    folder = acdc.convert(acdc_source, 27)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["groups"]["kind"] == "patient"
+    assert manifest["groups"]["of"] == {name: name[:10] for name in manifest["cases"]}
+    assert len(manifest["cases"]) == 16
+
+
+def test_groups_from_a_file(acdc_source, nnunet_folders, tmp_path):
+    folder = acdc.convert(acdc_source, 27)
+    names = json.loads((folder / "manifest.json").read_text())["cases"]
+    table = tmp_path / "groups.csv"
+    site = {name: f"site{int(name[7:10]) % 3}" for name in names}
+    table.write_text("\ufeffcase, Site\n" + "".join(f"{n},{g}\n" for n, g in site.items()) + "other,x\n\n")
+    folder = acdc.convert(acdc_source, 27, groups=table, num_folds=3, overwrite=True)
+    assert json.loads((folder / "manifest.json").read_text())["groups"] == {"kind": "site", "of": site}
+    for fold in json.loads((folder / "splits_final.json").read_text()):
+        assert not {site[n] for n in fold["train"]} & {site[n] for n in fold["val"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case,patient\n", "should hold lines like"),
+        ("case;patient\na;b\n", "should hold lines like"),
+        ("case,patient\na,\n", "should hold lines like"),
+        ("case,patient\na,b\na,c\n", "gives a two groups, b and c"),
+        ("case,patient\na,b\n", "names no group for patient001_frame04, .* and 11 more"),
+        (None, "cannot be read"),
+    ],
+)
+def test_wrong_lists_of_groups(acdc_source, refused, tmp_path, text, message):
+    table = tmp_path / "groups.csv"
+    if text is not None:
+        table.write_text(text)
+    refused(message, acdc.convert, acdc_source, 27, groups=table)
