@@ -1,18 +1,27 @@
-"""Write plans that name one of our networks, for use with nnU-Net's stock trainer.
+"""Write plans: for one of our networks, planned by its own memory, or other plans with changes.
 
-Patch and batch size are planned for the network's own memory, by nnU-Net's rules; the dataset must have its fingerprint
-(from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that the stock plans preprocessed are used
-again wherever the preprocessing is the same.
+1. Plans that name one of our networks, for nnU-Net's stock trainer. Patch and batch size are planned for the network's
+   own memory, by nnU-Net's rules:
 
   nnunet-attn plan 27 --network DualCA
   nnUNetv2_train 27 2d 0 -p DualCAPlans
 
 The stock trainer brings its own recipe; nnUNetTrainerDualCA trains on these plans as well, with ours.
+
+2. Plans with changes, for every trainer. Stages, strides and kernels follow by nnU-Net's own rule:
+
+  nnunet-attn plan 27 --from nnUNetPlans -overwrite_plans_name Small -c 2d -overwrite_target_spacing 2.5 2.5 \\
+      --patch-size 96 96 --batch-size 10
+  nnUNetv2_preprocess -d 27 -plans_name Small -c 2d
+  nnUNetv2_train 27 2d 0 -p Small -tr nnUNetTrainerDCAUNet
+
+The dataset must have its fingerprint (from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that are
+preprocessed already are used again wherever the preprocessing is the same.
 """
 
 import argparse
 
-HELP = "write plans that name one of our networks, for nnU-Net's stock trainer"
+HELP = "write plans for one of our networks, or other plans with changes"
 
 # Networks that follow the plans, each with the trainer that knows its classes.
 NETWORKS = {"DualCA": "nnUNetTrainerDualCA", "XAttnRes": "nnUNetTrainerXAttnRes"}
@@ -20,24 +29,32 @@ NETWORKS = {"DualCA": "nnUNetTrainerDualCA", "XAttnRes": "nnUNetTrainerXAttnRes"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name or ID of a dataset in nnUNet_raw")
-    parser.add_argument("--network", choices=tuple(NETWORKS), required=True, help="what to put into nnU-Net's network")
-    parser.add_argument("--residual", action="store_true", help="on nnU-Net's residual encoder (ResEnc M)")
-    parser.add_argument("-gpu_memory_target", metavar="GB", type=float, help="memory to plan for (default: 8)")
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--network", choices=tuple(NETWORKS), help="what to put into nnU-Net's network")
+    kind.add_argument("--from", dest="source", metavar="PLANS", help="plans to change, for example nnUNetPlans")
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
     parser.add_argument(
-        "-overwrite_target_spacing", metavar="MM", type=float, nargs=3, help="spacing of 3d_fullres, as in nnU-Net"
+        "-overwrite_target_spacing",
+        metavar="MM",
+        type=float,
+        nargs="+",
+        help="target spacing: three numbers for 3D as in nnU-Net; with --from, two for 2d",
     )
-    parser.add_argument(
+    network = parser.add_argument_group("with --network")
+    network.add_argument("--residual", action="store_true", help="on nnU-Net's residual encoder (ResEnc M)")
+    network.add_argument("-gpu_memory_target", metavar="GB", type=float, help="memory to plan for (default: 8)")
+    network.add_argument(
         "-preprocessor_name", metavar="CLASS", default="DefaultPreprocessor", help="preprocessor, as in nnU-Net"
     )
+    changes = parser.add_argument_group("with --from")
+    changes.add_argument("-c", dest="configuration", metavar="CONFIGURATION", default="2d", help="default: 2d")
+    changes.add_argument("--patch-size", metavar="VOXELS", type=int, nargs="+", help="patch, one number an axis")
+    changes.add_argument("--batch-size", metavar="N", type=int, help="batch size")
 
 
 def run(options: argparse.Namespace) -> None:
     import math
-    import pydoc
     import re
-    import sys
-    from contextlib import redirect_stdout
 
     from nnunet_attn.errors import UserError
 
@@ -50,9 +67,24 @@ def run(options: argparse.Namespace) -> None:
             f"'_' only, got {name!r}"
         )
     check_dataset(options.dataset)
+    (plan_network if options.network else change)(options)
+
+
+def plan_network(options: argparse.Namespace) -> None:
+    """Plans for one of our networks."""
+    import pydoc
+    import sys
+    from contextlib import redirect_stdout
+
     from nnunet_attn import trainers
+    from nnunet_attn.errors import UserError
     from nnunet_attn.training.planner import PlainPlanner, ResidualPlanner
 
+    if options.patch_size or options.batch_size is not None:
+        raise UserError("--patch-size and --batch-size go with --from; with --network give -gpu_memory_target")
+    spacing = options.overwrite_target_spacing
+    if spacing and len(spacing) != 3:
+        raise UserError(f"-overwrite_target_spacing takes three numbers with --network, got {len(spacing)}")
     planner_class, host, suffix = (
         (ResidualPlanner, "ResidualEncoderUNet", "ResEncUNetMPlans")
         if options.residual
@@ -64,13 +96,40 @@ def run(options: argparse.Namespace) -> None:
         planner = planner_class(
             options.dataset,
             network,
-            plans_name=name or f"{options.network}{suffix}",
-            overwrite_target_spacing=options.overwrite_target_spacing,
+            plans_name=options.overwrite_plans_name or f"{options.network}{suffix}",
+            overwrite_target_spacing=spacing,
             preprocessor_name=options.preprocessor_name,
             **memory,
         )
         plans = planner.plan_experiment()
     report(planner.folder, plans)
+
+
+def change(options: argparse.Namespace) -> None:
+    """Other plans with changes."""
+    import os
+    from pathlib import Path
+
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+    from nnunet_attn.errors import UserError
+    from nnunet_attn.training.changed_plans import change_plans
+
+    if options.residual or options.gpu_memory_target is not None:
+        raise UserError("--residual and -gpu_memory_target go with --network; start --from residual plans instead")
+    if options.overwrite_plans_name is None:
+        raise UserError("--from needs a name for the new plans: -overwrite_plans_name NAME")
+    folder = Path(os.environ["nnUNet_preprocessed"]) / maybe_convert_to_dataset_name(options.dataset)
+    plans = change_plans(
+        folder,
+        options.source,
+        options.overwrite_plans_name,
+        options.configuration,
+        spacing=options.overwrite_target_spacing,
+        patch_size=options.patch_size,
+        batch_size=options.batch_size,
+    )
+    report(folder, plans)
 
 
 def check_dataset(dataset: str) -> None:

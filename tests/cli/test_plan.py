@@ -1,4 +1,7 @@
+import json
+
 import pytest
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
@@ -76,3 +79,61 @@ def test_names_that_are_no_folder(name, images_2d, tmp_path, capsys):
     with nnunet_in_process(data.root):
         assert main(["plan", "901", "--network", "DualCA", f"-overwrite_plans_name={name}"]) == 1
     assert "becomes the name of a file" in capsys.readouterr().err
+
+
+def changed(data, *more: str) -> int:
+    with nnunet_in_process(data.root):
+        return main(["plan", str(data.dataset_id), "--from", "nnUNetPlans", "-overwrite_plans_name", "Small", *more])
+
+
+def test_changed_plans_preprocess_and_train(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    assert changed(data, "-overwrite_target_spacing", "2", "2", "--patch-size", "16", "24", "--batch-size", "3") == 0
+    out = capsys.readouterr().out
+    assert "2d: patch 16x24, batch 3, data Small_2d (to preprocess)" in out
+    assert "nnUNetv2_preprocess -d 901 -plans_name Small -c 2d" in out
+    plans = json.loads((data.preprocessed / "Small.json").read_text())
+    configuration = plans["configurations"]["2d"]
+    assert configuration["median_image_size_in_voxels"] == [20, 28]
+    assert configuration["architecture"]["arch_kwargs"]["strides"] == [[1, 1], [2, 2], [2, 2]]
+    assert len(configuration["architecture"]["arch_kwargs"]["n_conv_per_stage_decoder"]) == 2
+    with nnunet_in_process(data.root):
+        preprocess([data.dataset_id], "Small", ("2d",), num_processes=[1])
+        run = make_trainer(data.dataset_id, "2d", "nnUNetTrainer_1epoch_1iterations", plans="Small")
+        run.run_training()
+
+
+def test_changes_without_another_spacing_keep_the_data(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    assert changed(data, "--batch-size", "1") == 0
+    assert "data nnUNetPlans_2d\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--patch-size", "30", "40"], "the nearest possible are 28 x 40 and 32 x 40"),
+        (["--patch-size", "4", "4"], "too small"),
+        (["--patch-size", "16", "16", "16"], "2d is 2D: --patch-size takes 2 numbers, got 3"),
+        (["--batch-size", "0"], "batch size must be at least 1, got 0"),
+        (["-overwrite_target_spacing", "1", "0"], "spacings must be positive, got 1 0"),
+        (["-overwrite_target_spacing", "1", "1", "1"], "takes 2 numbers, got 3"),
+        (["-c", "3d_fullres"], "nnUNetPlans has no configuration 3d_fullres, but 2d"),
+        (["-gpu_memory_target", "8"], "go with --network"),
+    ],
+)
+def test_impossible_changes(more, message, images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    assert changed(data, *more) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (data.preprocessed / "Small.json").exists()
+
+
+def test_changes_do_not_overwrite_other_plans(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--network", "DualCA", "-overwrite_plans_name", "Small"]) == 0
+    assert changed(data, "--batch-size", "1") == 1
+    assert "was not derived from nnUNetPlans and would be lost" in capsys.readouterr().err

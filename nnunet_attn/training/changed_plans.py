@@ -1,0 +1,156 @@
+"""Plans derived from others by another spacing, patch or batch size; the topology follows by nnU-Net's own rule."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import write_json
+
+# What nnU-Net's planners hold for all their networks.
+MIN_EDGE = 4
+BASE_FEATURES, MAX_FEATURES = 32, {2: 512, 3: 320}
+PER_STAGE = {
+    "n_conv_per_stage": (2,) * 16,
+    "n_conv_per_stage_decoder": (),  # the same in all stages of the decoder
+    "n_blocks_per_stage": (1, 3, 4, *(6,) * 13),
+}
+
+
+def change_plans(
+    folder: Path,
+    source: str,
+    name: str,
+    configuration: str,
+    *,
+    spacing: Sequence[float] | None = None,
+    patch_size: Sequence[int] | None = None,
+    batch_size: int | None = None,
+) -> dict:
+    """Write ``NAME.json`` with one configuration of the plans ``source``, changed; other configurations in it stay.
+
+    The data keep their identifier unless the spacing changes. Returns the new plans.
+
+    Args:
+        folder: The dataset's folder in nnUNet_preprocessed.
+        source: Name of the plans to start from.
+        name: Name of the new plans.
+        configuration: For example "2d".
+        spacing: Target spacing, one number an axis of the configuration; for 3D in the order of the image's own axes,
+            as nnU-Net's ``-overwrite_target_spacing``.
+        patch_size: Patch, one number an axis of the configuration, in the order of the plans.
+        batch_size: Batch size.
+
+    Raises:
+        UserError: the plans are missing or would be overwritten, or the wish is impossible, with the nearest possible.
+    """
+    target = folder / f"{name}.json"
+    if name == source:
+        raise UserError(f"the new plans need another name than {source}; give -overwrite_plans_name")
+    if not (folder / f"{source}.json").is_file():
+        raise UserError(f"{folder / f'{source}.json'} is missing; run nnUNetv2_plan_experiment first, or name other "
+                        "plans with --from")  # fmt: skip
+    plans = load_json(folder / f"{source}.json")
+    known = plans["configurations"]
+    if configuration not in known:
+        raise UserError(f"{source} has no configuration {configuration}, but {', '.join(known)}")
+    changed = copy.deepcopy(known[configuration])
+    if "inherits_from" in changed:
+        raise UserError(
+            f"{configuration} takes its settings from {changed['inherits_from']}; change that configuration instead"
+        )
+    dimensions = len(changed["patch_size"])
+    before = list(changed["spacing"])
+    if spacing is not None:
+        changed["spacing"] = _checked_spacing(spacing, dimensions, plans["transpose_forward"])
+    if list(changed["spacing"]) != before:
+        changed["data_identifier"] = f"{name}_{configuration}"
+        changed["median_image_size_in_voxels"] = [
+            round(n * old / new)
+            for n, old, new in zip(changed["median_image_size_in_voxels"], before, changed["spacing"], strict=True)
+        ]
+    if batch_size is not None:
+        if batch_size < 1:
+            raise UserError(f"the batch size must be at least 1, got {batch_size}")
+        changed["batch_size"] = batch_size
+    if patch_size is not None and len(patch_size) != dimensions:
+        raise UserError(
+            f"{configuration} is {dimensions}D: --patch-size takes {dimensions} numbers, got {len(patch_size)}"
+        )
+    changed["patch_size"] = [int(n) for n in patch_size or changed["patch_size"]]
+    _set_topology(changed, dimensions, wished=patch_size is not None)
+
+    plans |= {"plans_name": name, "derived_from": source, "configurations": {configuration: changed}}
+    if target.is_file():
+        present = load_json(target)
+        if present.get("derived_from") != source:
+            raise UserError(f"{target} was not derived from {source} and would be lost; give another "
+                            "-overwrite_plans_name")  # fmt: skip
+        plans["configurations"] = present["configurations"] | plans["configurations"]
+    write_json(target, plans)
+    return plans
+
+
+def _checked_spacing(spacing: Sequence[float], dimensions: int, transpose: Sequence[int]) -> list[float]:
+    if len(spacing) != dimensions:
+        raise UserError(
+            f"this configuration is {dimensions}D: -overwrite_target_spacing takes {dimensions} numbers, "
+            f"got {len(spacing)}"
+        )
+    if not all(0 < s < float("inf") for s in spacing):
+        raise UserError(f"spacings must be positive, got {' '.join(f'{s:g}' for s in spacing)}")
+    return [float(s) for s in (spacing if dimensions == 2 else [spacing[axis] for axis in transpose])]
+
+
+def _set_topology(configuration: dict, dimensions: int, *, wished: bool) -> None:
+    """Stages, strides, kernels and widths for the configuration's spacing and patch.
+
+    A patch that was asked for must fit them; one that was kept while the spacing changed is padded until it does, as
+    nnU-Net pads its own.
+    """
+    spacing, patch = configuration["spacing"], configuration["patch_size"]
+    _, strides, kernels, fitting, _ = get_pool_and_conv_props(spacing, patch, MIN_EDGE, 999999)
+    fitting = [int(n) for n in fitting]
+    if len(strides) < 2:
+        raise UserError(f"a patch of {_text(patch)} is too small: at least one axis must have {2 * MIN_EDGE} voxels or "
+                        "more, two where their spacings are alike")  # fmt: skip
+    if fitting != patch and wished:
+        below = _smaller(spacing, patch)
+        raise UserError(
+            f"a patch of {_text(patch)} cannot be halved as often as nnU-Net would; the nearest possible "
+            f"{'are ' + _text(below) + ' and' if below else 'is'} {_text(fitting)}"
+        )
+    configuration["patch_size"] = fitting
+    arguments = configuration["architecture"]["arch_kwargs"]
+    stages = len(strides)
+    if "patch_size" in arguments:
+        arguments["patch_size"] = fitting
+    arguments |= {
+        "n_stages": stages,
+        "strides": [list(s) for s in strides],
+        "kernel_sizes": [list(k) for k in kernels],
+        "features_per_stage": [min(MAX_FEATURES[dimensions], BASE_FEATURES * 2**i) for i in range(stages)],
+    }
+    for key, default in PER_STAGE.items():
+        if key in arguments:
+            have, wanted = list(arguments[key]), stages - key.endswith("decoder")
+            more = have[-1:] * wanted if key.endswith("decoder") else list(default[len(have) :])
+            arguments[key] = (have + more)[:wanted]
+
+
+def _smaller(spacing: Sequence[float], patch: Sequence[int]) -> list[int] | None:
+    """The largest patch that fits and is nowhere larger than ``patch``; None below two halvings."""
+    wish = list(patch)
+    while min(wish) >= 1:
+        _, strides, _, fitting, divisors = get_pool_and_conv_props(spacing, wish, MIN_EDGE, 999999)
+        if [int(n) for n in fitting] == wish:
+            return wish if len(strides) > 1 else None
+        wish = [n - 1 if n % int(d) else n for n, d in zip(wish, divisors, strict=True)]
+    return None
+
+
+def _text(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
