@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from medpy.metric.binary import hd95 as medpy_hd95
 
-from nnunet_attn.evaluation.metrics import hd95
+from nnunet_attn.scoring.metrics import hd95
 
 SPACING = (3.0, 0.8, 0.8)
 # name: shape, then centre and radii of prediction and reference

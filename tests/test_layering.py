@@ -19,11 +19,15 @@ MAY_IMPORT = {
     "blocks": {"blocks"},
     "architectures": {"blocks", "architectures"},
     "training": BOTTOM | {"training"},
-    "evaluation": BOTTOM | {"evaluation"},
+    "complexity": set(),
+    "scoring": BOTTOM | {"scoring"},
+    "comparison": BOTTOM | {"complexity", "scoring", "comparison"},
+    "report": BOTTOM | {"scoring", "comparison", "report"},
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
-WITHOUT_NNUNET = {"catalog", "errors", "files", "trainer_names", "_startup", "_discovery", "blocks", "architectures"}
+WITHOUT_NNUNET = {"catalog", "errors", "files", "trainer_names", "complexity", "_startup", "_discovery"}
+WITHOUT_NNUNET |= {"blocks", "architectures"}
 
 
 def layer_of(path: Path) -> str:
@@ -60,7 +64,10 @@ def test_imports_point_down(path):
 
 
 HEAVY = ["torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK", "timm", "PIL", "skimage", "tqdm"]
-HEAVY_LAYERS = ("nnunet_attn.training", "nnunet_attn.architectures", "nnunet_attn.blocks", "nnunet_attn.evaluation")
+HEAVY_LAYERS = tuple(
+    f"nnunet_attn.{layer}"
+    for layer in ("training", "architectures", "blocks", "complexity", "scoring", "comparison", "report")
+)
 
 
 @pytest.mark.parametrize("command", ["main", *COMMANDS])

@@ -11,7 +11,7 @@ from torch import nn
 
 from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES, Entry
-from nnunet_attn.evaluation.complexity import gmacs
+from nnunet_attn.complexity import gmacs
 from nnunet_attn.training.base import merged
 
 NETWORKS = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.trainer)

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from nnunet_attn.evaluation import complexity
+    from nnunet_attn import complexity
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -96,8 +96,8 @@ class NetworkMaker:
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
         from nnunet_attn import trainers
+        from nnunet_attn.complexity import use_plain_path
         from nnunet_attn.errors import UserError
-        from nnunet_attn.evaluation.complexity import use_plain_path
 
         cls = nnUNetTrainer if self.trainer == "stock" else getattr(trainers, self.trainer)
         configuration = planned_configuration(self.options.patch)
@@ -152,7 +152,7 @@ def in_own_process(make: NetworkMaker, options: argparse.Namespace) -> float:
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from nnunet_attn.evaluation.complexity import peak_rss
+    from nnunet_attn.complexity import peak_rss
 
     shape = (options.batch, options.channels, *options.patch)
     quiet = {"initializer": warnings.simplefilter, "initargs": ("ignore", FutureWarning)}  # torch's, of its own use

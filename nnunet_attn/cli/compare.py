@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from nnunet_attn.comparison.compare import compare
     from nnunet_attn.errors import UserError
-    from nnunet_attn.evaluation.compare import compare
-    from nnunet_attn.evaluation.folders import find_dataset
-    from nnunet_attn.evaluation.report import write_report
     from nnunet_attn.files import complete_folder, refuse_existing
+    from nnunet_attn.report.report import write_report
+    from nnunet_attn.scoring.folders import find_dataset
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
-    from nnunet_attn.evaluation.evaluate import evaluate, text_table, write
+    from nnunet_attn.scoring.evaluate import evaluate, text_table, write
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")

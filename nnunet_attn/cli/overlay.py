@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
-    from nnunet_attn.evaluation.classes import Classes
-    from nnunet_attn.evaluation.folders import files_by_case, find_dataset_json, image_files, predicted_files
-    from nnunet_attn.evaluation.overlay import overlay
-    from nnunet_attn.evaluation.scoring import listed
+    from nnunet_attn.report.overlay import overlay
+    from nnunet_attn.scoring.cases import listed
+    from nnunet_attn.scoring.classes import Classes
+    from nnunet_attn.scoring.folders import files_by_case, find_dataset_json, image_files, predicted_files
 
     named = [("", text) if Path(text).is_dir() else text.rpartition("=")[::2] for text in options.predictions]
     folders = [Path(folder) for _, folder in named]

@@ -18,8 +18,8 @@ from nnunet_attn.cli.quickstart import DATASET_ID, REAL_BATCH, TRAINERS
 from nnunet_attn.dataset_conversion import acdc
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.dataset_conversion.phantom import write_phantom
-from nnunet_attn.evaluation.overlay import overlay
 from nnunet_attn.files import complete_folder, write_json
+from nnunet_attn.report.overlay import overlay
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, plan_and_preprocess, predict
 
 LABELS = {"RV": 1, "MYO": 2, "LV": 3}

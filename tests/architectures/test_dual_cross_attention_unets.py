@@ -18,7 +18,7 @@ from nnunet_attn.architectures.dual_cross_attention_unets import (
     cumulative_strides,
 )
 from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
-from nnunet_attn.evaluation.complexity import gmacs, saved_bytes
+from nnunet_attn.complexity import gmacs, saved_bytes
 
 # Parameters and GMACs at 224 x 224 of the host and with DCA, 3 channels, 1 class; then three logits of each, see below.
 HOSTS = {

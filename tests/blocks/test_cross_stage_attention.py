@@ -14,7 +14,7 @@ from nnunet_attn.blocks.cross_stage_attention import (
     _streaming_attention,
     channels_last,
 )
-from nnunet_attn.evaluation.complexity import gmacs, saved_bytes
+from nnunet_attn.complexity import gmacs, saved_bytes
 
 # sizes of the history's entries and of x: halves; odd sides; one axis larger and the other smaller than x's
 PYRAMID_2D = ((16, 24), (8, 12), (4, 6), (8, 12)), (8, 12)

@@ -7,7 +7,7 @@ from torch import nn
 
 from nnunet_attn.cli.benchmark import NetworkMaker
 from nnunet_attn.cli.main import main
-from nnunet_attn.evaluation.complexity import Subject, gmacs, measure, peak_rss, saved_bytes
+from nnunet_attn.complexity import Subject, gmacs, measure, peak_rss, saved_bytes
 
 
 class Known(nn.Sequential):

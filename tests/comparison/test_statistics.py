@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunet_attn.evaluation.statistics import (
+from nnunet_attn.comparison.statistics import (
     Difference,
     bootstrap_interval,
     holm,

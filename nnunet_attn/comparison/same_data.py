@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from nnunet_attn.comparison.results import DATA_KEYS, Model, digest
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.results import DATA_KEYS, Model, digest
-from nnunet_attn.evaluation.scoring import listed
+from nnunet_attn.scoring.cases import listed
 
 
 def common_folds(models: Sequence[Model], folds: Sequence[str]) -> list[str]:

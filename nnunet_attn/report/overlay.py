@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
-from nnunet_attn.evaluation.metrics import dice
-from nnunet_attn.evaluation.volumes import file_ending, read_image, read_labels
 from nnunet_attn.files import complete_file
+from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.scoring.metrics import dice
+from nnunet_attn.scoring.volumes import file_ending, read_image, read_labels
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; beyond seven classes matplotlib's tab20.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")

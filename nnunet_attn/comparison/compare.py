@@ -7,13 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
-from nnunet_attn.evaluation.facts import Facts, measure_network, read_facts
-from nnunet_attn.evaluation.flags import data_flags, learning_flags, training_flags, unlearned_classes
-from nnunet_attn.evaluation.folders import find_dataset, find_splits, nnunet_folder
-from nnunet_attn.evaluation.gather import Gathered, find_models, from_test_set, from_validation
-from nnunet_attn.evaluation.paired import (
+from nnunet_attn.comparison.facts import Facts, measure_network, read_facts
+from nnunet_attn.comparison.flags import data_flags, learning_flags, training_flags, unlearned_classes
+from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation
+from nnunet_attn.comparison.paired import (
     Verdict,
     compare_with_baseline,
     long_table,
@@ -22,11 +19,14 @@ from nnunet_attn.evaluation.paired import (
     summarise,
     verdicts,
 )
-from nnunet_attn.evaluation.results import Model, digest
-from nnunet_attn.evaluation.same_data import common_folds, hashes, refuse_unequal
-from nnunet_attn.evaluation.scoring import Rules
-from nnunet_attn.evaluation.statistics import RESAMPLES
+from nnunet_attn.comparison.results import Model, digest
+from nnunet_attn.comparison.same_data import common_folds, hashes, refuse_unequal
+from nnunet_attn.comparison.statistics import RESAMPLES
+from nnunet_attn.errors import UserError
 from nnunet_attn.files import sha256
+from nnunet_attn.scoring.cases import Rules
+from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.scoring.folders import find_dataset, find_splits, nnunet_folder
 
 
 @dataclass

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
-from nnunet_attn.evaluation.overlay import Row, _draw, _prepare, choose_slice, class_colours, overlay
+from nnunet_attn.report.overlay import Row, _draw, _prepare, choose_slice, class_colours, overlay
+from nnunet_attn.scoring.classes import Classes
 
 LABELS = {"ring": 1, "core": 2}
 

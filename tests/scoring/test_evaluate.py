@@ -9,7 +9,7 @@ from medpy.metric.binary import hd95 as medpy_hd95
 from PIL import Image
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.evaluate import COLUMNS, evaluate, text_table, write
+from nnunet_attn.scoring.evaluate import COLUMNS, evaluate, text_table, write
 
 LABELS = {"background": 0, "ring": 1, "core": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}

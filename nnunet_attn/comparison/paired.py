@@ -15,10 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.metrics import METRICS
-from nnunet_attn.evaluation.scoring import listed
-from nnunet_attn.evaluation.statistics import (
+from nnunet_attn.comparison.statistics import (
     ALPHA,
     RESAMPLES,
     bootstrap_interval,
@@ -27,6 +24,9 @@ from nnunet_attn.evaluation.statistics import (
     paired_difference,
     smallest_p,
 )
+from nnunet_attn.errors import UserError
+from nnunet_attn.scoring.cases import listed
+from nnunet_attn.scoring.metrics import METRICS
 
 TESTED = ("Dice", "IoU", "HD95", "NSD")
 LOWER_IS_BETTER = ("HD95", "HD95_voxel")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nnunet_attn.evaluation.facts import Facts
-from nnunet_attn.evaluation.overlay import COLOURS
-from nnunet_attn.evaluation.paired import MEAN
+from nnunet_attn.comparison.facts import Facts
+from nnunet_attn.comparison.paired import MEAN
+from nnunet_attn.report.overlay import COLOURS
 
 GREY = "#555555"
 STYLE = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.volumes import ENDINGS, file_ending
+from nnunet_attn.scoring.volumes import ENDINGS, file_ending
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from nnunet_attn.evaluation.compare import Comparison
-from nnunet_attn.evaluation.document import Block, Folded, Heading, Items, Table, Text
-from nnunet_attn.evaluation.figures import short_names
-from nnunet_attn.evaluation.metrics import METRICS
-from nnunet_attn.evaluation.paired import MEAN, TESTED, voxel_counts
-from nnunet_attn.evaluation.published import PROTOCOL, find_published
-from nnunet_attn.evaluation.results import NOT_RECORDED
+from nnunet_attn.comparison.compare import Comparison
+from nnunet_attn.comparison.paired import MEAN, TESTED, voxel_counts
+from nnunet_attn.comparison.results import NOT_RECORDED
+from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Text
+from nnunet_attn.report.figures import short_names
+from nnunet_attn.report.published import PROTOCOL, find_published
+from nnunet_attn.scoring.metrics import METRICS
 
 
 def _digits(metric: str) -> int:

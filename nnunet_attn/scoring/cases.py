@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
-from nnunet_attn.evaluation.metrics import score
-from nnunet_attn.evaluation.volumes import read_labels, values_of
+from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.scoring.metrics import score
+from nnunet_attn.scoring.volumes import read_labels, values_of
 
 LISTED = 10  # cases named in a message
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
+from nnunet_attn.scoring.classes import Classes
 
 RUN_RECORD = "nnunet_attn_run.json"  # written by our trainers; stock trainers have none
 DEFAULT_PLANS = "nnUNetPlans"

@@ -5,16 +5,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from nnunet_attn.comparison.compare import Comparison
+from nnunet_attn.comparison.gather import TEST_SET
+from nnunet_attn.comparison.paired import worst_cases
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.compare import Comparison
-from nnunet_attn.evaluation.document import Block, Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
-from nnunet_attn.evaluation.figures import draw_figures
-from nnunet_attn.evaluation.folders import image_files
-from nnunet_attn.evaluation.gather import TEST_SET
-from nnunet_attn.evaluation.overlay import overlay
-from nnunet_attn.evaluation.paired import worst_cases
-from nnunet_attn.evaluation.tables import Tables
 from nnunet_attn.files import write_json
+from nnunet_attn.report.document import Block, Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+from nnunet_attn.report.figures import draw_figures
+from nnunet_attn.report.overlay import overlay
+from nnunet_attn.report.tables import Tables
+from nnunet_attn.scoring.folders import image_files
 
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK", "matplotlib")
 WORST = 3  # cases per row in the pictures

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from medpy.metric.binary import hd95 as medpy_hd95
 
-from nnunet_attn.evaluation.metrics import METRICS, dice, hd95, iou, nsd, score, surface_distances
+from nnunet_attn.scoring.metrics import METRICS, dice, hd95, iou, nsd, score, surface_distances
 
 
 def ellipsoid(shape, centre, radii):

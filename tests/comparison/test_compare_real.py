@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.evaluation.evaluate import evaluate
+from nnunet_attn.scoring.evaluate import evaluate
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 
 SCHEDULE = "2epochs_1iterations"

@@ -11,17 +11,17 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.classes import Classes
-from nnunet_attn.evaluation.folders import (
+from nnunet_attn.files import complete_file, write_json
+from nnunet_attn.scoring.cases import Job, Rules, Scores, listed, score_cases
+from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.scoring.folders import (
     files_by_case,
     find_dataset_json,
     find_references,
     find_splits,
     find_trained_model,
 )
-from nnunet_attn.evaluation.metrics import METRICS
-from nnunet_attn.evaluation.scoring import Job, Rules, Scores, listed, score_cases
-from nnunet_attn.files import complete_file, write_json
+from nnunet_attn.scoring.metrics import METRICS
 
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
 PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")

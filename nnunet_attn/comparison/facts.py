@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nnunet_attn.evaluation.results import NOT_RECORDED, Fold, Model
+from nnunet_attn.comparison.results import NOT_RECORDED, Fold, Model
 
 GIB = 2**30
 # What of the recipe is looked at, in the order shown: title, attribute of the trainer in debug.json.
@@ -157,7 +157,7 @@ def measure_network(model: Model, facts: Facts) -> None:
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_attn.evaluation.complexity import gmacs
+    from nnunet_attn.complexity import gmacs
 
     plans = PlansManager(model.plans)
     configuration = plans.get_configuration(model.configuration)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from nnunet_attn.catalog import STOCK_TRAINERS
-from nnunet_attn.evaluation.facts import Facts
-from nnunet_attn.evaluation.paired import voxel_counts
-from nnunet_attn.evaluation.results import DEFAULT_PLANS, NOT_RECORDED, Model
-from nnunet_attn.evaluation.statistics import ALPHA, smallest_p
+from nnunet_attn.comparison.facts import Facts
+from nnunet_attn.comparison.paired import voxel_counts
+from nnunet_attn.comparison.results import DEFAULT_PLANS, NOT_RECORDED, Model
+from nnunet_attn.comparison.statistics import ALPHA, smallest_p
 from nnunet_attn.trainer_names import parse_trainer_name
 
 FULL_SCHEDULE = 1000 * 250

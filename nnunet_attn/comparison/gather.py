@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_attn.comparison.results import DEFAULT_PLANS, Model, read_model
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.evaluate import find_jobs
-from nnunet_attn.evaluation.folders import find_references, find_splits, folds_in, nnunet_folder
-from nnunet_attn.evaluation.results import DEFAULT_PLANS, Model, read_model
-from nnunet_attn.evaluation.scoring import Job, Rules, score_cases
+from nnunet_attn.scoring.cases import Job, Rules, score_cases
+from nnunet_attn.scoring.evaluate import find_jobs
+from nnunet_attn.scoring.folders import find_references, find_splits, folds_in, nnunet_folder
 
 RowScores = dict[tuple[str, str], dict[str, dict[str, float]]]  # (fold, case) -> class -> metric -> value
 TEST_SET = "test set"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.evaluation.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
 
 DATASET = "Dataset901_Blobs"
 ROWS = ("nnUNetTrainer_2epochs", "nnUNetTrainerStockAdamW_2epochs")

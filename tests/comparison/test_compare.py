@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from nnunet_attn.comparison.compare import compare
+from nnunet_attn.comparison.paired import MEAN, compare_with_baseline, long_table, patients_of, verdicts
 from nnunet_attn.errors import UserError
-from nnunet_attn.evaluation.compare import compare
-from nnunet_attn.evaluation.paired import MEAN, compare_with_baseline, long_table, patients_of, verdicts
-from nnunet_attn.evaluation.published import PROTOCOL, find_published
+from nnunet_attn.report.published import PROTOCOL, find_published
 
 DATASET = "Dataset900_Synthetic"
 LABELS = {"background": 0, "ring": 1, "core": 2}

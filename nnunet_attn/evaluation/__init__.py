@@ -1,1 +1,0 @@
-"""Metrics, comparison and cost of trained networks."""

@@ -1,0 +1,1 @@
+"""Metrics of predictions against references: which cases there are, their scores, the long table."""
