@@ -45,7 +45,10 @@ def run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from nnunet_attn import complexity
+    from nnunet_attn.files import check_writable
 
+    if options.output is not None:
+        check_writable(options.output)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)

@@ -51,27 +51,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.comparison.compare import compare
     from nnunet_attn.errors import UserError
-    from nnunet_attn.files import complete_folder, refuse_existing
+    from nnunet_attn.files import complete_folder
     from nnunet_attn.report.report import write_report
     from nnunet_attn.scoring.folders import find_dataset
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
     output = options.output or Path(f"compare_{find_dataset(options.dataset)}_{options.configuration}")
-    refuse_existing(output, options.overwrite)
-    comparison = compare(
-        options.dataset,
-        options.configuration,
-        options.trainers,
-        folds=options.folds,
-        test=options.test,
-        references=options.references,
-        patients=options.patients,
-        tolerance=options.nsd_tolerance,
-        surface=not options.no_surface,
-        processes=options.processes,
-    )
     with complete_folder(output, overwrite=options.overwrite) as folder:
+        comparison = compare(
+            options.dataset,
+            options.configuration,
+            options.trainers,
+            folds=options.folds,
+            test=options.test,
+            references=options.references,
+            patients=options.patients,
+            tolerance=options.nsd_tolerance,
+            surface=not options.no_surface,
+            processes=options.processes,
+        )
         write_report(comparison, folder, published=options.published)
     for verdict in comparison.verdicts:
         print(verdict.text)

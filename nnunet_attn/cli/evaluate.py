@@ -50,10 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
+    from nnunet_attn.files import check_writable
     from nnunet_attn.scoring.evaluate import evaluate, text_table, write
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
+    output = options.output or options.predictions / "nnunet_attn_metrics.csv"
+    if output.suffix.lower() == ".json":
+        raise UserError(
+            f"-o names the CSV table, and {output} would be its summary's name; give {output.with_suffix('.csv')}"
+        )
+    if options.output or options.predictions.is_dir():
+        check_writable(output)
+        check_writable(output.with_suffix(".json"))
     result = evaluate(
         options.predictions,
         options.references,
@@ -65,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         only_predicted=options.only_predicted,
         processes=options.processes,
     )
-    table, summary = write(result, options.output or options.predictions / "nnunet_attn_metrics.csv")
+    table, summary = write(result, output)
     print(text_table(result.summary))
     print(f"\n{result.summary['cases']} cases, protocol {options.protocol}; written: {table}, {summary}")
     return 0

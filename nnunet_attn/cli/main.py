@@ -45,6 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, missing rights, a name that is too long
+        print(f"nnunet-attn {options.command}: error: {in_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def in_one_line(error: OSError) -> str:
+    """The file first, then what the operating system says of it."""
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"{' -> '.join(files)}: {reason}" if files else reason
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
+    from nnunet_attn.files import check_writable
     from nnunet_attn.report.overlay import overlay
     from nnunet_attn.scoring.cases import listed
     from nnunet_attn.scoring.classes import Classes
     from nnunet_attn.scoring.folders import files_by_case, find_dataset_json, image_files, predicted_files
 
+    check_writable(options.output)
     named = [("", text) if Path(text).is_dir() else text.rpartition("=")[::2] for text in options.predictions]
     folders = [Path(folder) for _, folder in named]
     found = options.dataset_json or find_dataset_json(options.references, *folders)

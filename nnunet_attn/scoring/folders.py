@@ -3,11 +3,14 @@
 import itertools
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.volumes import ENDINGS, file_ending
+
+DATASET = re.compile(r"Dataset\d{3}_.+")
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,26 @@ def folds_in(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
 
 
+def seen(path: Path) -> Path:
+    """The absolute path by the names that the user sees: symbolic links, large disks linked in, are not followed.
+
+    A relative path starts where the shell says that it is (``PWD``), if that is the working folder.
+    """
+    shell = os.environ.get("PWD")
+    start = Path(shell) if shell and os.path.isdir(shell) and os.path.samefile(shell, os.curdir) else Path.cwd()
+    return Path(os.path.normpath(start / path))
+
+
 def find_trained_model(path: Path) -> TrainedModel | None:
     """The model that a path names, whether by its folder, one fold, or a fold's validation; None for other folders."""
-    path = path.resolve()
+    found = _model_at(seen(path))
+    if found is None or not DATASET.fullmatch(found.dataset):  # a link of another name to the folder itself
+        resolved = _model_at(path.resolve())
+        return resolved if resolved is not None and DATASET.fullmatch(resolved.dataset) else found
+    return found
+
+
+def _model_at(path: Path) -> TrainedModel | None:
     if path.name == "validation" and path.parent.name.startswith("fold_"):
         path = path.parent
     if path.name.startswith("fold_"):
@@ -96,7 +116,11 @@ def find_dataset(identifier: str) -> str:
 
 def find_dataset_json(*folders: Path) -> Path | None:
     """The first dataset.json in the folders or up to two levels above each."""
-    candidates = (level / "dataset.json" for folder in folders for level in (folder, *folder.resolve().parents[:2]))
+    candidates = (
+        level / "dataset.json"
+        for folder in folders
+        for level in (folder, *seen(folder).parents[:2], *folder.resolve().parents[:2])
+    )
     return next((path for path in candidates if path.is_file()), None)
 
 

@@ -50,6 +50,33 @@ def test_evaluate_says_what_is_wrong_in_one_line(dataset, capsys):
         main(["evaluate", str(dataset / "two"), str(dataset / "labelsTs"), "--protocol", "monai"])
 
 
+def test_evaluate_refuses_its_output_before_it_scores(dataset, capsys, monkeypatch):
+    """A table of the summary's name, a folder that cannot be made, a name that is too long."""
+    monkeypatch.setattr("nnunet_attn.scoring.evaluate.score_cases", lambda *_, **__: pytest.fail("scored"))
+    (dataset / "file").touch()
+    for output, words in (
+        ("m.json", f"would be its summary's name; give {dataset / 'm.csv'}"),
+        ("file/m.csv", f"error: {dataset / 'file'}"),
+        ("m" * 300 + ".csv", "File name too long"),
+        ("one", "is a folder; give the name of the file"),
+    ):
+        assert main(["evaluate", str(dataset / "two"), str(dataset / "labelsTs"), "-o", str(dataset / output)]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert words in error
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(dataset, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pandas.DataFrame.to_csv", full)
+    output = dataset / "m.csv"
+    assert main(["evaluate", str(dataset / "two"), str(dataset / "labelsTs"), "-o", str(output), "-np", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"nnunet-attn evaluate: error: {output}: No space left on device"
+    assert not output.exists()
+
+
 def test_overlay_draws_a_figure(dataset, capsys):
     output = dataset / "figure.png"
     arguments = ["--images", str(dataset / "imagesTs"), "--references", str(dataset / "labelsTs"), "-o", str(output)]

@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from PIL import Image
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.evaluate import COLUMNS, evaluate, text_table, write
+from nnunet_attn.scoring.folders import find_trained_model
 
 LABELS = {"background": 0, "ring": 1, "core": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
@@ -293,3 +295,22 @@ def test_case_in_two_folds_is_refused(model, monkeypatch, tmp_path):
         evaluate(model, references, progress=False)
     with pytest.raises(UserError, match="no reference segmentations of Dataset900_Blobs"):
         evaluate(model, progress=False)
+
+
+def test_a_dataset_that_is_linked_in_from_a_large_disk_keeps_its_name(model, tmp_path, monkeypatch):
+    dataset = model.parent
+    disk = tmp_path / "disk" / "data27"
+    disk.parent.mkdir()
+    dataset.rename(disk)
+    dataset.symlink_to(disk)
+    assert find_trained_model(model).dataset == dataset.name
+    assert find_trained_model(model / "fold_0" / "validation").dataset == dataset.name
+    monkeypatch.chdir(model)
+    monkeypatch.setenv("PWD", str(model))
+    assert find_trained_model(Path(".")).dataset == dataset.name
+    assert evaluate(model, progress=False).table.dataset.unique().tolist() == [dataset.name]
+
+
+def test_a_link_of_another_name_to_a_model_is_the_model(model, tmp_path):
+    (tmp_path / "short").symlink_to(model)
+    assert find_trained_model(tmp_path / "short").folder == model.resolve()
