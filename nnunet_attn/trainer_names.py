@@ -9,7 +9,7 @@ name is the name of its results folder, hence a public id. ``nnunet_attn.trainer
 import re
 from dataclasses import dataclass
 
-from nnunet_attn.catalog import FAMILIES, STOCK, find_written
+from nnunet_attn.catalog import FAMILIES, STOCK, find_written, written_trainers
 
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
@@ -68,13 +68,31 @@ def without_run(name: str) -> str:
     return re.sub(r"_run([2-9]|[1-9]\d+)$", "", name)
 
 
+def _without_suffixes(name: str) -> str:
+    """The name without whatever looks like suffixes of ours, in any order."""
+    while (parts := name.rpartition("_"))[0] and _LOOKS_LIKE_SUFFIX.fullmatch(parts[2]):
+        name = parts[0]
+    return name
+
+
+def hint(name: str) -> str | None:
+    """One line for a name that is nearly one of ours or has suffixes that cannot be read; None for all others."""
+    if parse_trainer_name(name) is not None:
+        return None
+    if reason := unreadable_suffixes(name):
+        return reason
+    import difflib
+
+    stem = _without_suffixes(name)
+    near = difflib.get_close_matches(stem, [written for written, _ in written_trainers()], 1, 0.85)
+    return f"There is no trainer {name}; did you mean {near[0]}{name[len(stem) :]}?" if near else None
+
+
 def unreadable_suffixes(name: str) -> str | None:
     """One line on a trainer of ours or stock ``nnUNetTrainer`` with suffixes in the wrong order or form, else None."""
     if parse_trainer_name(name):
         return None
-    stem = name
-    while (parts := stem.rpartition("_"))[0] and _LOOKS_LIKE_SUFFIX.fullmatch(parts[2]):
-        stem = parts[0]
+    stem = _without_suffixes(name)
     if stem == name or not (stem == STOCK or find_written(stem)):
         return None
     return (

@@ -7,13 +7,13 @@ Names that are not ours cost one look into the catalogue and import nothing.
 
 
 def __getattr__(name):
-    from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes
+    from nnunet_attn.trainer_names import hint, parse_trainer_name
 
     if parse_trainer_name(name) is None:
-        if reason := unreadable_suffixes(name):
+        if line := hint(name):
             import sys
 
-            print(reason, file=sys.stderr)
+            print(line, file=sys.stderr)
         raise AttributeError(name)
     from nnunet_attn import trainers
 

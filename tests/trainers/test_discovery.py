@@ -113,6 +113,24 @@ def test_wrong_order_is_told(find, capsys):
     assert unreadable_suffixes("somethingElse_run1") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("nnUNetTrainerDCAUnet", "nnUNetTrainerDCAUNet"),
+        ("nnUNetTrainerXAttnres_skipOnly_run1", "nnUNetTrainerXAttnRes_skipOnly_run1"),
+        ("nnUNetTrainerDCAUnet_2epochs", "nnUNetTrainerDCAUNet"),
+        ("nnUNetTrainerMine", None),
+        ("SomethingElse", None),
+    ],
+)
+def test_did_you_mean(find, capsys, name, meant):
+    with pytest.raises(RuntimeError):
+        find(name)
+    error = capsys.readouterr().err
+    assert error.count("did you mean") == (meant is not None)
+    assert meant is None or f"did you mean {meant}?" in error
+
+
 def name_in_another_process(cls: type) -> str:
     return cls.__name__
 
