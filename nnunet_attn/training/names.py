@@ -71,7 +71,7 @@ def find_foreign(parsed: TrainerName) -> tuple[type | None, TrainerName]:
     A schedule may belong to the class's name (nnU-Net has a ``nnUNetTrainerBenchmark_5epochs`` of its own).
     """
     candidates = [parsed]
-    if parsed.epochs and not parsed.iterations and not parsed.initial_lr:
+    if parsed.run and parsed.epochs and not parsed.iterations and not parsed.initial_lr:
         unit = "epoch" if parsed.epochs == 1 else "epochs"
         candidates.append(dataclasses.replace(parsed, base=f"{parsed.base}_{parsed.epochs}{unit}", epochs=None))
     for candidate in candidates:
