@@ -10,7 +10,7 @@ import os
 PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
-def register():
+def register() -> None:
     folder = os.path.join(PACKAGE, "_discovery")
     if os.environ.get("NNUNET_ATTN_NO_AUTOLOAD") == "1" or not os.path.isdir(folder):
         return

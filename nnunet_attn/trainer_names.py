@@ -8,6 +8,7 @@ name is the name of its results folder, hence a public id. ``nnunet_attn.trainer
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from nnunet_attn.catalog import FAMILIES, STOCK, find_written, written_trainers
 
@@ -47,8 +48,9 @@ _LOOKS_LIKE_SUFFIX = re.compile(r"(SGD|paper\w*|lr\d.*|\d+epochs?|\d+iterations?
 def parse_trainer_name(name: str) -> TrainerName | None:
     """Take a trainer's name apart; None if it is neither ours nor another trainer's with one of our suffixes."""
     found = _SUFFIXES.search(name)
+    assert found is not None  # every part is optional, so the end of the name matches
     stem = name[: found.start()]
-    suffixes = (
+    suffixes: tuple[Any, ...] = (
         float(found["lr"].replace("e", "e-")) if found["lr"] else None,
         *(int(found[key]) if found[key] else None for key in ("epochs", "iterations", "run")),
     )

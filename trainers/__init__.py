@@ -10,11 +10,11 @@ from nnunet_attn.catalog import STOCK, written_trainers
 from nnunet_attn.trainer_names import parse_trainer_name
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(name for name, _ in written_trainers())
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> type:
     parsed = parse_trainer_name(name)
     if parsed is None:
         raise AttributeError(f"module {__name__!r} has no trainer {name!r}")

@@ -6,7 +6,7 @@ Names that are not ours cost one look into the catalogue and import nothing.
 """
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> type:
     from nnunet_attn.trainer_names import hint, parse_trainer_name
 
     if parse_trainer_name(name) is None:

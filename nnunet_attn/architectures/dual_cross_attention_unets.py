@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
@@ -24,6 +25,8 @@ from nnunet_attn.architectures.hosts.unet import UNet
 from nnunet_attn.architectures.hosts.vnet import VNet
 from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
 
+Mixin: Any = object  # to mypy: with whatever the class's other base has
+
 
 def image_attention(widths: Sequence[int], token: int, dca_kwargs: dict | None) -> DualCrossAttention:
     """DCA whose tokens are patches of ``token`` x ``token`` pixels, for skips of strides 1, 2, 4, ..."""
@@ -31,7 +34,7 @@ def image_attention(widths: Sequence[int], token: int, dca_kwargs: dict | None) 
     return DualCrossAttention(widths, pool, **(dca_kwargs or {}))
 
 
-class AttendedHost:
+class AttendedHost(Mixin):
     """Puts DCA into the skips of the host that follows in the class's bases.
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
@@ -60,7 +63,7 @@ class AttendedHost:
         dca: bool = True,
         dca_kwargs: dict | None = None,
         deep_supervision: bool = False,
-        **host,
+        **host: Any,
     ):
         skips = self.attention(dca_kwargs) if dca else None
         super().__init__(input_channels, num_classes, skips=skips, deep_supervision=deep_supervision, **host)
@@ -160,10 +163,10 @@ class AttendedSkips(nn.Module):
         dca_kwargs: dict | None = None,
         levels: str = "anchor",
         max_tokens: int = 2048,
-        **architecture,
+        **architecture: Any,
     ):
         super().__init__(input_channels=input_channels, num_classes=num_classes, **architecture)
-        encoder = self.encoder
+        encoder: Any = self.encoder
         if levels not in ("anchor", "all"):
             raise ValueError(f"levels must be anchor or all, got {levels!r}")
         if len(encoder.strides) < 2 or len(patch_size) != len(encoder.strides[0]):
@@ -195,7 +198,7 @@ class AttendedSkips(nn.Module):
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """nnU-Net's measure of memory: values of all convolutions' outputs, and of what stands for them in DCA."""
-        size = super().compute_conv_feature_map_size(input_size)
+        size = super().compute_conv_feature_map_size(input_size)  # type: ignore[misc]  # of the network behind
         return size if self.skips is None else size + self.attention_map_size(input_size)
 
     def attention_map_size(self, input_size: Sequence[int]) -> int:

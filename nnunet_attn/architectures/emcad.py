@@ -51,7 +51,9 @@ class EMCADDecoder(nn.Module):
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         *skips, d = features
         stages = [self.attentions[0](d, self.spatial_attention)]
-        for up, gate, attention, e in zip(self.ups, self.gates, self.attentions[1:], reversed(skips), strict=True):
+        for up, gate, attention, e in zip(
+            self.ups, self.gates or (), self.attentions[1:], reversed(skips), strict=True
+        ):
             u = up(stages[-1])
             stages.append(attention(u + gate(u, e), self.spatial_attention))
         return self.predict(stages)

@@ -21,7 +21,7 @@ class SumFusion(nn.Module):
     """Sum of the encoders' maps, the ablation of ``ContextAwareFusion``."""
 
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
-        return sum(maps)
+        return sum(maps[1:], start=maps[0])
 
 
 class DecoderBlock(nn.Module):
@@ -83,7 +83,7 @@ class FIASDecoder(nn.Module):
         for block, head, skip in zip(self.blocks[1:], self.seg_layers, reversed(fused[:-1]), strict=True):
             x = block(torch.cat((resize(x, skip.shape[2:]), skip), dim=1))
             maps.append(resize(head(x), size))
-        aggregate = sum(maps)
+        aggregate = sum(maps[1:], start=maps[0])
         return [aggregate, *reversed(maps)] if self.deep_supervision else aggregate
 
 

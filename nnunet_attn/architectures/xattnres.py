@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from nnunet_attn.architectures.encoders import PVT_V2_B2_WIDTHS
 from nnunet_attn.blocks.cross_stage_attention import CrossStageAttentionResidual, FeatureHistory
 from nnunet_attn.blocks.options import check_option
 
+Mixin: Any = object  # to mypy: with whatever the class's other base has
+
 MODES = ("both", "replace", "none", "skip")
 POSITIONS = ("full", "encoder", "decoder")
 SITES = ("up", "concat")
 
 
 def readers(
-    channels: Sequence[int], first_history: Sequence[int], outputs: Sequence[int], *, active: bool, **options
+    channels: Sequence[int], first_history: Sequence[int], outputs: Sequence[int], *, active: bool, **options: Any
 ) -> nn.ModuleList:
     """One XAttnRes per stage of a path; they pass on where they are not ``active``.
 
@@ -189,7 +192,7 @@ class XAttnResEMCADDecoder(EMCADDecoder):
         check_option("mode", mode, MODES)
         super().__init__(widths, num_classes, gates=mode in ("both", "skip"), deep_supervision=deep_supervision)
         active = mode in ("both", "replace")
-        options = {"query_init": query_init, "query_std": query_std}
+        options: dict[str, Any] = {"query_init": query_init, "query_std": query_std}
         upwards = list(reversed(widths))
         self.x_deepest = CrossStageAttentionResidual(widths[-1], widths[:-1] if active and deepest else (), **options)
         self.x_dec = readers(upwards[1:], (*widths, widths[-1]), upwards[1:], active=active, **options)
@@ -253,7 +256,7 @@ class XAttnResEMCAD(EMCAD):
         )  # fmt: skip
 
 
-class _XAttnResOnPlans:
+class _XAttnResOnPlans(Mixin):
     """XAttnRes on a U-Net of nnU-Net, which comes second among the base classes; 2D and 3D, any strides.
 
     Where nnU-Net has no separate "down", its first strided unit is it: in encoder stage s > 1,
@@ -277,7 +280,7 @@ class _XAttnResOnPlans:
         query_init: str = "zero",
         query_std: float = 0.02,
         deep_supervision: bool = False,
-        **host,
+        **host: Any,
     ):
         check_option("mode", mode, MODES)
         check_option("position", position, POSITIONS)

@@ -54,7 +54,7 @@ class ConvNormAct(nn.Sequential):
         conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=bias
         )
-        parts = OrderedDict(conv=conv)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
         if norm is not None:
             parts["norm"] = norm(out_channels)
         if act is not None:

@@ -1,7 +1,8 @@
 """Cross-stage attention residuals (XAttnRes): per pixel, a stage attends over what all earlier stages produced."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class _MaxPool(torch.autograd.Function):
     """Adaptive max pooling that keeps the positions of the maxima for the backward pass and not its input."""
 
     @staticmethod
-    def forward(ctx, feature, size):
+    def forward(ctx: Any, feature: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         pooled, positions = _max_pool(channels_last(feature), size, return_indices=True)
         ctx.save_for_backward(positions.to(torch.int32))
         ctx.shape, ctx.layout = feature.shape, _layout(feature)
@@ -50,7 +51,7 @@ class _MaxPool(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (positions,) = ctx.saved_tensors
         batch, channels, *size = ctx.shape
         result = gradient.new_zeros(batch, math.prod(size), channels)
@@ -59,14 +60,14 @@ class _MaxPool(torch.autograd.Function):
         return result.view(batch, *size, channels).movedim(-1, 1).contiguous(memory_format=ctx.layout), None
 
 
-def _max_pool(feature: torch.Tensor, size: Sequence[int], return_indices: bool = False):
+def _max_pool(feature: torch.Tensor, size: Sequence[int], return_indices: bool = False) -> Any:
     """Adaptive max pooling; the faster ordinary one, which then is the same, where the sizes divide."""
     ratio = [a // b for a, b in zip(feature.shape[2:], size, strict=True)]
     if all(r * b == a for r, a, b in zip(ratio, feature.shape[2:], size, strict=True)):
-        pool = F.max_pool2d if len(size) == 2 else F.max_pool3d
+        pool: Callable = F.max_pool2d if len(size) == 2 else F.max_pool3d
         return pool(feature, ratio, return_indices=return_indices)
-    pool = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
-    return pool(feature, tuple(size), return_indices=return_indices)
+    adaptive: Callable = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
+    return adaptive(feature, tuple(size), return_indices=return_indices)
 
 
 def _enlarge(feature: torch.Tensor, size: Sequence[int], align_corners: bool) -> torch.Tensor:
@@ -118,7 +119,7 @@ class FeatureHistory:
         own = tuple(self.features[index].shape[2:])
         if size not in versions:
 
-            def divides(small, large):
+            def divides(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
                 return all(a % b == 0 for a, b in zip(large, small, strict=True))
 
             chain = [s for s in versions if divides(size, s) and divides(s, own)]
@@ -196,7 +197,9 @@ def _project(source: torch.Tensor, matrix: torch.Tensor | None, dtype: torch.dty
     return F.linear(source.to(matrix.dtype).movedim(1, -1), matrix).movedim(-1, 1).to(dtype)
 
 
-def _pairs(sources: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], channels: int):
+def _pairs(
+    sources: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], channels: int
+) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """Each source with its matrix; None where its width is ``channels``. Operators take no lists with None in them."""
     remaining = iter(matrices)
     return [(source, None if source.shape[1] == channels else next(remaining)) for source in sources]
@@ -233,7 +236,8 @@ def _streaming_attention(
     with full_precision(x.device):
         mean = channels_last(x).to(query.dtype)
         log_sum, rms = _logit(mean, query, eps)
-        all_logits, all_rms, step = [log_sum], [rms], torch.lerp
+        all_logits, all_rms = [log_sum], [rms]
+        step: Callable = torch.lerp
         for source, matrix in _pairs(sources, matrices, x.shape[1]):
             value = _enlarge(_project(source, matrix, query.dtype), x.shape[2:], align_corners)
             logit, rms = _logit(value, query, eps)
@@ -246,7 +250,7 @@ def _streaming_attention(
 
 
 @_streaming_attention.register_fake
-def _(x, query, sources, matrices, eps, align_corners):
+def _(x: Any, query: Any, sources: Any, matrices: Any, eps: float, align_corners: bool) -> tuple:
     logits = x.new_empty(len(sources) + 1, x.shape[0], 1, *x.shape[2:], dtype=query.dtype)
     return torch.empty_like(x), logits, torch.empty_like(logits)
 
@@ -267,7 +271,7 @@ def _streaming_attention_backward(
     with full_precision(x.device):
         go = channels_last(gradient).to(query.dtype)
         pairs = _pairs((x, *sources), matrices, channels)
-        entries = [_project(source, matrix, query.dtype) for source, matrix in pairs]
+        entries: list[Any] = [_project(source, matrix, query.dtype) for source, matrix in pairs]
         weights = logits.softmax(0)
         values = (_enlarge(entry, size, align_corners) for entry in entries)
         dots = torch.stack([(go * value).sum(1, keepdim=True) for value in values])
@@ -281,7 +285,8 @@ def _streaming_attention_backward(
             gvalue.addcmul_(direction, query.view(-1, *[1] * len(size)))
             gvalue.addcmul_(direction * rms[n] * logits[n] / -channels, value)
             gquery += direction.flatten() @ value.movedim(1, -1).flatten(0, -2)
-            entries[n] = value = None  # free it: this is where memory peaks
+            entries[n] = None  # free it: this is where memory peaks
+            del value
             gsource = _enlarge_adjoint(gvalue, source.shape[2:], align_corners)
             if matrix is not None:
                 rows, inputs = (t.to(matrix.dtype).movedim(1, -1) for t in (gsource, channels_last(source)))
@@ -293,18 +298,20 @@ def _streaming_attention_backward(
 
 
 @_streaming_attention_backward.register_fake
-def _(gradient, x, query, logits, rms, sources, matrices, align_corners):
+def _(
+    gradient: Any, x: Any, query: Any, logits: Any, rms: Any, sources: Any, matrices: Any, align_corners: bool
+) -> tuple:
     gsources, gmatrices = [[torch.empty_like(t) for t in ts] for ts in (sources, matrices)]
     return torch.empty_like(x), torch.empty_like(query), gsources, gmatrices
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
     x, query, sources, matrices, _, ctx.align_corners = inputs
     ctx.save_for_backward(x, query, *output[1:], *sources, *matrices)
     ctx.count = len(sources)
 
 
-def _backward(ctx, gradient, _glogits, _grms):
+def _backward(ctx: Any, gradient: torch.Tensor, _glogits: Any, _grms: Any) -> tuple:
     x, query, logits, rms, *rest = ctx.saved_tensors
     gradients = _streaming_attention_backward(
         gradient, x, query, logits, rms, rest[: ctx.count], rest[ctx.count :], ctx.align_corners
@@ -316,7 +323,7 @@ _streaming_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
 @register_flop_formula(torch.ops.nnunet_attn.cross_stage_attention)
-def _(x, query, sources, matrices, *_, **__) -> int:
+def _(x: Any, query: Any, sources: Any, matrices: Any, *_: Any, **__: Any) -> int:
     """Of the projections, the operator's only products that counters of FLOPs count; arguments are shapes."""
     narrow = [source for source in sources if source[1] != x[1]]
     return sum(2 * math.prod(source) * matrix[0] for source, matrix in zip(narrow, matrices, strict=True))
@@ -414,7 +421,7 @@ class CrossStageAttentionResidual(nn.Module):
                 f"made for {self.channels} channels and a history of {list(self.history_channels)}, "
                 f"got {x.shape[1]} and {list(widths)}"
             )
-        options = {"eps": self.eps, "align_corners": self.align_corners}
+        options: dict[str, Any] = {"eps": self.eps, "align_corners": self.align_corners}
         if self.form == "plain":
             return plain_attention(history.features, x, self.query, self.scale, self.projections, **options)
         size = tuple(x.shape[2:])

@@ -7,6 +7,7 @@ Applications of Artificial Intelligence 126 (2023), arXiv:2303.17696, and the au
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -181,16 +182,17 @@ class SpatialCrossAttention(CrossAttention):
         return updates
 
     def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
-        wk = torch.stack([m.key.weight for m in self.maps])  # (L, S)
-        wq = torch.stack([m.query.weight for m in self.maps]) * wk
-        bq = torch.stack([m.query.bias for m in self.maps]) * wk
+        levels: list[Any] = [*self.maps]
+        wk = torch.stack([maps.key.weight for maps in levels])  # (L, S)
+        wq = torch.stack([maps.query.weight for maps in levels]) * wk
+        bq = torch.stack([maps.query.bias for maps in levels]) * wk
         queries = torch.addcmul(bq[:, None], joint[:, None], wq[:, None])  # (B, L, P, S)
         q = rearrange(queries, "b l p (h d) -> b h (l p) d", h=self.heads)
         k = rearrange(joint, "b p (h d) -> b h p d", h=self.heads)
         v = torch.cat([rearrange(t, "b p (h d) -> b h p d", h=self.heads) for t in normed], dim=3)
-        levels = F.scaled_dot_product_attention(q, k, v).chunk(len(normed), dim=2)
+        attended = F.scaled_dot_product_attention(q, k, v).chunk(len(normed), dim=2)
         updates, first = [], 0
-        for tokens, maps, level in zip(normed, self.maps, levels, strict=True):
+        for tokens, maps, level in zip(normed, levels, attended, strict=True):
             width = tokens.shape[2] // self.heads
             own = rearrange(level[..., first : first + width], "b h p d -> b p (h d)").to(tokens.dtype)
             weight, bias = maps.output.weight * maps.value.weight, maps.output.weight * maps.value.bias

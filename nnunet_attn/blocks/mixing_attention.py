@@ -55,7 +55,7 @@ class MonteCarloAttention(nn.Module):
     def __init__(self, channels: int, *, gate: bool = True):
         super().__init__()
         hidden = make_divisible(channels // 4, 8, min_value=32)
-        self.gate = nn.Identity()
+        self.gate: nn.Module = nn.Identity()
         if gate:
             self.gate = nn.Sequential(
                 nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()

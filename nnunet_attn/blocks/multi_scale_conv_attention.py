@@ -34,7 +34,7 @@ class SAB(nn.Module):
     Shape: (B, C, H, W) -> weights (B, 1, H, W)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 

@@ -7,6 +7,7 @@ import os
 import pydoc
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -34,7 +35,7 @@ PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
 
 def merged(cls: type, attribute: str) -> dict:
     """The dictionaries that a class and its bases hold under ``attribute``, the nearest winning."""
-    result = {}
+    result: dict = {}
     for base in reversed(cls.__mro__):
         result |= vars(base).get(attribute, {})
     return result
@@ -56,7 +57,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         ValueError: at construction, if the network does not take the configuration's dimensions, or a recipe is wrong.
     """
 
-    network: str | None = None
+    network: Any = None
     network_kwargs: dict = {}
     recipe: dict = {}
     paper_recipes: dict[str, dict] = {}
@@ -79,7 +80,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         self.num_epochs = self.settings.num_epochs
         self.num_iterations_per_epoch = self.settings.num_iterations_per_epoch
         self.enable_deep_supervision = self.deep_supervision
-        self.pretrained = "from scratch"
+        self.pretrained: str | dict = "from scratch"
         self._restoring = False
 
     # ---- network ----------------------------------------------------------------------------------------------------
@@ -102,7 +103,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
     @classmethod
     def network_class(cls, configuration_manager: ConfigurationManager) -> type[nn.Module]:
         """The network's class; plan-driven trainers choose it by what the plans name."""
-        found = pydoc.locate(cls.network)
+        found: Any = pydoc.locate(cls.network)
         if found is None:
             raise ImportError(f"{cls.__name__}: there is no network {cls.network}")
         return found
@@ -123,7 +124,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
     ) -> nn.Module:
         """nnU-Net's hook, called in training and, on the class, at prediction."""
         cls.check_configuration(configuration_manager)
-        network = cls.network_class(configuration_manager)(
+        network: Any = cls.network_class(configuration_manager)(
             num_input_channels,
             num_output_channels,
             **(cls.plan_arguments(configuration_manager) | merged(cls, "network_kwargs")),
@@ -160,8 +161,8 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         They come from the file that NNUNET_ATTN_PRETRAINED names ("none": from nowhere), else, for networks on an
         encoder of timm (``timm_encoder``), from timm's published weights where these can be had.
         """
-        network = self.bare_network
-        path = os.environ.get(PRETRAINED_VARIABLE)
+        network: Any = self.bare_network
+        path: str | Path | None = os.environ.get(PRETRAINED_VARIABLE)
         if not path and hasattr(network, "timm_encoder"):
             path = self.published_weights(network.timm_encoder)
         if not path or path == "none":
@@ -172,7 +173,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
 
     def published_weights(self, model: str) -> Path | None:
         """The file of timm's weights of ``model``, or None with a line in the log; all processes of a run agree."""
-        found = [None]
+        found: list[Path | None] = [None]
         if self.local_rank == 0:
             try:
                 found = [published_weights(model)]
@@ -189,7 +190,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         self._restoring = True
         super().load_checkpoint(filename_or_checkpoint)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         if self.settings.optimizer == "SGD":
             optimizer, scheduler = super().configure_optimizers()
         else:
@@ -198,7 +199,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         clip_gradients(optimizer, self.settings.clip)
         return optimizer, scheduler
 
-    def _build_loss(self):
+    def _build_loss(self) -> nn.Module:
         scales = self._get_deep_supervision_scales()
         if scales is not None and len(scales) < 2:
             raise ValueError(
@@ -211,13 +212,13 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         weighted.weight_ce, weighted.weight_dice = self.settings.weight_ce, self.settings.weight_dice
         return CheckedLoss(loss)
 
-    def get_training_transforms(self, *args, **kwargs):
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         transforms = super().get_training_transforms(*args, **kwargs)
         if self.settings.augmentation is None:
             return transforms
         return with_augmentation(transforms, self.settings.augmentation)
 
-    def do_split(self):
+    def do_split(self) -> Any:
         """nnU-Net's split; a fold beyond the split file is refused, where nnU-Net draws a random one that may leak."""
         path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
         if self.fold != "all" and path.is_file():
@@ -256,16 +257,16 @@ class MutationTrainer(AttnTrainer):
     first_map: int = 0
     deep_supervision = True
 
-    def _get_deep_supervision_scales(self):
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         """One target at full resolution; None without deep supervision."""
         return [[1.0] * len(self.configuration_manager.patch_size)] if self.enable_deep_supervision else None
 
-    def _build_loss(self):
+    def _build_loss(self) -> nn.Module:
         # nnU-Net's deep supervision does not fit (it zips maps and targets, and its weights of one scale are NaN), so
         # its loss is built without
         enabled, self.enable_deep_supervision = self.enable_deep_supervision, False
         try:
-            checked = super()._build_loss()
+            checked: Any = super()._build_loss()
         finally:
             self.enable_deep_supervision = enabled
         if not enabled:
@@ -291,7 +292,8 @@ class PlanDrivenTrainer(AttnTrainer):
         path = planned if planned in cls.networks.values() else cls.networks.get(planned.rpartition(".")[2])
         if path is None:
             raise ValueError(f"{cls.__name__} builds on {' or '.join(cls.networks)}, but the plans name {planned}")
-        return pydoc.locate(path)
+        found: Any = pydoc.locate(path)
+        return found
 
     @classmethod
     def plan_arguments(cls, configuration_manager: ConfigurationManager) -> dict:

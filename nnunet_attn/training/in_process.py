@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -22,10 +23,10 @@ class _ThreadContext:
 
     Pool = staticmethod(ThreadPool)
 
-    def __init__(self, context):
+    def __init__(self, context: Any):
         self._context = context
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
 
@@ -98,7 +99,7 @@ def make_trainer(
     plans: str = "nnUNetPlans",
     resume: bool = False,
     device: str = "cpu",
-):
+) -> Any:
     """A trainer for one fold, made by nnU-Net's own look-up; not yet run."""
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
@@ -110,7 +111,14 @@ def make_trainer(
     return trainer
 
 
-def predict(model_folder: Path, images, output: Path, names: list[str] | None = None, *, device: str = "cpu") -> None:
+def predict(
+    model_folder: Path,
+    images: Path | list[list[str]],
+    output: Path,
+    names: list[str] | None = None,
+    *,
+    device: str = "cpu",
+) -> None:
     """Predict with fold 0 of a trained model: sliding window, mirroring, as ``nnUNetv2_predict`` does.
 
     Args:

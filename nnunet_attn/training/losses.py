@@ -12,10 +12,10 @@ def check_outputs(output: torch.Tensor | Sequence[torch.Tensor], target: torch.T
 
     nnU-Net's deep supervision zips the two lists: a missing or extra map would train wrong without a word.
     """
-    outputs = list(output) if isinstance(output, (list, tuple)) else [output]
-    targets = list(target) if isinstance(target, (list, tuple)) else [target]
+    outputs = [output] if isinstance(output, torch.Tensor) else list(output)
+    targets = [target] if isinstance(target, torch.Tensor) else list(target)
     sizes, expected = [tuple(o.shape[2:]) for o in outputs], [tuple(t.shape[2:]) for t in targets]
-    if isinstance(output, (list, tuple)) != isinstance(target, (list, tuple)) or sizes != expected:
+    if isinstance(output, torch.Tensor) != isinstance(target, torch.Tensor) or sizes != expected:
         raise ValueError(
             f"the network returned {len(outputs)} map(s) of size {sizes}, but deep supervision of this plan has "
             f"{len(targets)} target(s) of size {expected}, full resolution first"
@@ -30,7 +30,9 @@ class CheckedLoss(nn.Module):
         self.loss = loss
         self.checked = False
 
-    def forward(self, output, target):
+    def forward(
+        self, output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor:
         if not self.checked:
             check_outputs(output, target)
             self.checked = True
@@ -76,8 +78,10 @@ class MutationLoss(nn.Module):
         self.subsets = [s for size in range(1, len(indices) + 1) for s in combinations(indices, size)]
         self.checked = False
 
-    def forward(self, output: Sequence[torch.Tensor] | torch.Tensor, target: Sequence[torch.Tensor] | torch.Tensor):
-        if isinstance(target, (list, tuple)):
+    def forward(
+        self, output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor | Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        if not isinstance(target, torch.Tensor):
             if len(target) != 1:
                 raise ValueError(f"the mutation loss takes one full-resolution target, got {len(target)}")
             (target,) = target

@@ -1,6 +1,7 @@
 """Makes the trainer classes that are named by suffixes instead of being written down."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -12,8 +13,10 @@ from nnunet_attn.training.recipe import save_interval
 from nnunet_attn.training.record import Recorded
 from nnunet_attn.training.threads import limit_threads
 
+Mixin: Any = object  # to mypy: with whatever the class's other base has
 
-class Scheduled:
+
+class Scheduled(Mixin):
     """Mixin of the schedule suffix ``_<N>epochs[_<M>iterations]``, on ours and on stock nnU-Net's trainers alike."""
 
     epochs: int
@@ -54,7 +57,7 @@ class Foreign(Recorded):
             self.initial_lr = self.asked_lr
         super().initialize()
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> Any:
         optimizer, scheduler = super().configure_optimizers()
         rates = {group["lr"] for group in optimizer.param_groups}
         if self.asked_lr is not None and rates != {self.asked_lr}:

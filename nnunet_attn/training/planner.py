@@ -7,6 +7,7 @@ its own package only, hence the command ``nnunet-attn plan``.
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -22,6 +23,8 @@ from torch import nn
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
 
+Mixin: Any = object  # to mypy: with whatever the class's other base has
+
 STOCK_PLANS = "nnUNetPlans"
 SHARED = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
 PREPROCESSING = (
@@ -36,7 +39,7 @@ PREPROCESSING = (
 )
 
 
-class NetworkPlanner:
+class NetworkPlanner(Mixin):
     """Makes the planner that follows in the class's bases plan for ``network`` in place of its own network.
 
     ``network`` takes the arguments that nnU-Net plans for its own class, and measures its memory in
@@ -47,7 +50,7 @@ class NetworkPlanner:
         UserError: the plans file exists and was not written by this planner.
     """
 
-    def __init__(self, dataset_name_or_id: str | int, network: type[nn.Module], *, plans_name: str, **arguments):
+    def __init__(self, dataset_name_or_id: str | int, network: type[nn.Module], *, plans_name: str, **arguments: Any):
         super().__init__(dataset_name_or_id, plans_name=plans_name, **arguments)
         self.UNet_class = network
         self.takes_patch_size = "patch_size" in inspect.signature(network).parameters
@@ -96,7 +99,7 @@ class NetworkPlanner:
             ) from error
         return network.compute_conv_feature_map_size(patch_size)
 
-    def get_plans_for_configuration(self, *args, **kwargs) -> dict:
+    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict:
         plan = super().get_plans_for_configuration(*args, **kwargs)
         architecture = plan["architecture"]
         architecture["arch_kwargs"] = self.arguments_for(architecture["arch_kwargs"], plan["patch_size"])

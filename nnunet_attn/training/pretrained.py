@@ -4,6 +4,7 @@ import argparse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -27,7 +28,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"{path}: no such file; pretrained encoder weights were asked for")
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path)
+            content: Any = load_file(path)
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -56,7 +57,8 @@ def published_weights(model: str, *, timeout: float = 5.0) -> Path:
     import huggingface_hub  # seconds to import, both
     import timm
 
-    file = {"repo_id": timm.get_pretrained_cfg(model).hf_hub_id, "filename": "model.safetensors"}
+    config: Any = timm.get_pretrained_cfg(model)
+    file: dict[str, Any] = {"repo_id": config.hf_hub_id, "filename": "model.safetensors"}
     try:
         return Path(huggingface_hub.hf_hub_download(**file, local_files_only=True))
     except OSError as error:

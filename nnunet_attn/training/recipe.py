@@ -65,7 +65,7 @@ class Recipe:
     mutation: str = "mean"
     augmentation: Augmentation | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.optimizer not in ("AdamW", "Adam", "SGD"):
             raise ValueError(f"optimizer must be AdamW, Adam or SGD, got {self.optimizer!r}")
         if self.schedule not in ("poly", "constant"):
@@ -118,7 +118,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
     """Clip to ``max_norm`` before each step. nnU-Net's train_step clips at 12, before; the hook sees that result."""
 
-    def clip(optimizer, _args, _kwargs):
+    def clip(optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
 
     optimizer.register_step_pre_hook(clip)

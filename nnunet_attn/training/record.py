@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,8 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn.files import write_json
+
+Mixin: Any = object  # to mypy: with whatever the class's other base has
 
 NAME = "nnunet_attn_run.json"
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "dynamic-network-architectures", "timm", "numpy")
@@ -64,12 +67,12 @@ class RunRecord:
 
     def __init__(self, folder: Path, facts: dict, first_epoch: int, device: torch.device):
         self.path, self.device = Path(folder) / NAME, device
-        self.content = {"format": 1, **facts, "sessions": []}
+        self.content: dict[str, Any] = {"format": 1, **facts, "sessions": []}
         if first_epoch > 0 and self.path.is_file():
             before = json.loads(self.path.read_text(encoding="utf-8"))
             self.content["sessions"] = before["sessions"]
             self.content |= {key: before[key] for key in ("pretrained",) if key in before}
-        self.session = {
+        self.session: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "environment": environment(device),
@@ -92,7 +95,7 @@ class RunRecord:
         write_json(self.path, self.content)
 
 
-class Recorded:
+class Recorded(Mixin):
     """Mixin of trainers that write the run record; ``run_facts`` says what goes into it."""
 
     run_record: RunRecord | None = None

@@ -122,7 +122,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert page.loads
     assert all(link.startswith("data:image/") for link in page.loads)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    style = re.search(r"<style>(.*?)</style>", (output / "report.html").read_text(), re.S)[1]
+    style = re.search(r"<style>(.*?)</style>", (output / "report.html").read_text(), re.DOTALL)[1]
     assert "url(" not in style
     assert "@import" not in style
     assert page.tags.count("img") == 3 + len(ROWS)

@@ -1,5 +1,6 @@
 """What the six published U-Nets share: any image size, one head, a plug on the skips, and a few convolution blocks."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -46,7 +47,7 @@ class Host(nn.Module):
 class Decoder(nn.Module):
     """Stages from the deepest to the finest, each with its skip, then ``last`` and the head."""
 
-    def __init__(self, stages: list[nn.Module], channels: int, num_classes: int, *, last: nn.Module | None = None):
+    def __init__(self, stages: Sequence[nn.Module], channels: int, num_classes: int, *, last: nn.Module | None = None):
         super().__init__()
         self.deep_supervision = False
         self.stages = nn.ModuleList(stages)

@@ -29,7 +29,7 @@ class VGGStage(nn.Sequential):
         for _ in range(count - 1):
             layers += [nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 3, padding=1)]
         super().__init__(*layers)
-        for conv in layers[::2]:
+        for conv in (layer for layer in layers if isinstance(layer, nn.Conv2d)):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(conv.bias)
 
@@ -45,7 +45,7 @@ class VGGEncoder(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        raws = []
+        raws: list[torch.Tensor] = []
         for stage in self.stages:
             raws.append(stage(self.pool(x) if raws else x))
             x = self.act(raws[-1])

@@ -19,7 +19,7 @@ PATH_STEPS = (4, 3, 2, 1)
 ConvNorm = partial(ConvNormAct, bias=True, act=None)
 
 
-def block_widths(width: int) -> tuple[int, int, int]:
+def block_widths(width: int) -> tuple[int, ...]:
     """Widths of the three convolutions of a block, rounded down from 1.67 ``width`` times 0.167, 0.333, 0.5."""
     return tuple(int(1.67 * width * share) for share in (0.167, 0.333, 0.5))
 

@@ -56,7 +56,8 @@ class Encoder(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
-        raws, acts = [], []
+        raws: list[torch.Tensor] = []
+        acts: list[torch.Tensor] = []
         for depth, stage in enumerate(self.stages):
             raw, act = stage(self.pool(acts[-1]) if depth else x)
             raws.append(raw)
