@@ -124,6 +124,7 @@ ENTRIES: tuple[Entry, ...] = (
         cost=Cost(21_613_951, 4.6295),
         ablations={
             "standardAttention": Cost(21_610_495, 4.6295),
+            "noAttention": Cost(16_043_455, 3.9817),
             "lambda05": Cost(21_613_951, 4.6295),
             "lambda08": Cost(21_613_951, 4.6295),
             "concatFusion": Cost(20_827_865, 4.2823),

@@ -38,6 +38,12 @@ class nnUNetTrainerDCAUNet_standardAttention(nnUNetTrainerDCAUNet):
     network_kwargs = {"attention": "standard"}
 
 
+class nnUNetTrainerDCAUNet_noAttention(nnUNetTrainerDCAUNet):
+    """Without the differential attention; depth-wise convolutions, MLPs and the fusion stay. Not in the paper."""
+
+    network_kwargs = {"attention": "none"}
+
+
 class nnUNetTrainerDCAUNet_lambda05(nnUNetTrainerDCAUNet):
     """Table IV, fixed 0.5."""
 

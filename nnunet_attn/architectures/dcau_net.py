@@ -22,7 +22,7 @@ from nnunet_attn.blocks.differential_cross_attention import (
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.resize import resize
 
-ATTENTIONS = ("differential", "standard")
+ATTENTIONS = ("differential", "standard", "none")
 NORMS = ("pre", "post")
 FUSIONS = {
     "csff": ChannelSpatialFusion,
@@ -42,16 +42,16 @@ class DCABlock(nn.Module):
 
     Args:
         channels: C.
-        attention: (B, H, W, C) -> (B, H, W, C).
+        attention: (B, H, W, C) -> (B, H, W, C); None leaves its branch out, with its norm.
         norm: "pre" or "post".
     """
 
-    def __init__(self, channels: int, attention: nn.Module, *, norm: str):
+    def __init__(self, channels: int, attention: nn.Module | None, *, norm: str):
         super().__init__()
         self.norm = norm
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.norm_conv = nn.LayerNorm(channels, eps=1e-6) if norm == "post" else nn.Identity()
-        self.norm_attention = nn.LayerNorm(channels, eps=1e-6)
+        self.norm_attention = nn.LayerNorm(channels, eps=1e-6) if attention is not None else None
         self.attention = attention
         self.norm_mlp = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
@@ -60,10 +60,12 @@ class DCABlock(nn.Module):
         x = rearrange(x + self.conv(x), "b c h w -> b h w c")
         if self.norm == "post":
             x = self.norm_conv(x)
-            x = self.norm_attention(x + self.attention(x))
+            if self.attention is not None:
+                x = self.norm_attention(x + self.attention(x))
             x = self.norm_mlp(x + self.mlp(x))
         else:
-            x = x + self.attention(self.norm_attention(x))
+            if self.attention is not None:
+                x = x + self.attention(self.norm_attention(x))
             x = x + self.mlp(self.norm_mlp(x))
         return rearrange(x, "b h w c -> b c h w")
 
@@ -102,7 +104,9 @@ class DCAUNetEncoder(nn.Module):
             keys = None if pixel_keys_last and stage is self.stages[-1] else window
             for _ in range(blocks):
                 depth += 1  # l of Eq. (5), through the whole encoder
-                if attention == "standard":
+                if attention == "none":
+                    module = None
+                elif attention == "standard":
                     module = WindowCrossAttention(width, heads, window=keys, implementation=implementation)
                 else:
                     start = lambda_schedule(depth) if lambda_init is None else lambda_init
@@ -176,7 +180,7 @@ class DCAUNet(nn.Module):
         window: Side of the windows whose means are the keys.
         pixel_keys_last: The last stage attends over pixels at every image size, as it does at the paper's 224 x 224,
             where its 7 x 7 map is one window. False: only where the map fits into one window.
-        attention: "differential", or "standard" (Table IV).
+        attention: "differential", "standard" (Table IV), or "none": blocks of depth-wise convolution and MLP alone.
         lambda_init: Fixed constant of Eq. (5) and (6) (Table IV: 0.5, 0.8), the vectors of lambda being learned as
             always; None for the schedule over depth.
         fusion: "csff", or of Table V "no_spatial_attention", "no_channel_attention", "concat".

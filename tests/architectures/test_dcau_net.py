@@ -228,6 +228,7 @@ def test_both_implementations_give_the_same_logits_and_gradients():
     ("options", "count"),
     [
         ({"attention": "standard"}, 21_610_495),
+        ({"attention": "none"}, 16_043_455),
         ({"lambda_init": 0.5}, 21_613_951),
         ({"fusion": "concat"}, 20_827_865),
         ({"fusion": "no_spatial_attention"}, 21_613_657),
@@ -245,6 +246,7 @@ def test_options_change_only_their_own_parameters(options, count):
     assert all(ours[name] == default[name] for name in ours.keys() & default.keys())
     own = {
         "standard": ("attention.lambda_", "attention.norm."),
+        "none": (".attention.", ".norm_attention."),
         "concat": ("decoder.fusions.",),
         "no_spatial_attention": (".spatial_attention.",),
         "no_channel_attention": (".channel_attention.",),
@@ -254,6 +256,17 @@ def test_options_change_only_their_own_parameters(options, count):
     for name in gone | new:
         assert any(mark in name for mark in marks), name
     assert bool(gone | new) == bool(marks)
+
+
+def test_without_attention_the_network_is_the_one_whose_attention_adds_nothing():
+    full, without = small().eval(), small(attention="none").eval()
+    for name, parameter in full.named_parameters():
+        if ".attention.out." in name:
+            nn.init.zeros_(parameter)
+    without.load_state_dict({k: v for k, v in full.state_dict().items() if k in without.state_dict()})
+    x = torch.randn(1, 2, 40, 56)
+    with torch.no_grad():
+        assert torch.equal(full(x), without(x))
 
 
 @pytest.mark.parametrize("fusion", ["concat", "no_spatial_attention", "no_channel_attention"])
@@ -314,7 +327,7 @@ def test_the_other_options_compile_in_one_graph(options):
     ("options", "message"),
     [
         ({"deep_supervision": True}, "nnUNetTrainerNoDeepSupervision"),
-        ({"attention": "cross"}, "attention must be one of differential, standard, got 'cross'"),
+        ({"attention": "cross"}, "attention must be one of differential, standard, none, got 'cross'"),
         ({"fusion": "sum"}, "fusion must be one of csff, .*, got 'sum'"),
         ({"norm": "none"}, "norm must be one of pre, post, got 'none'"),
         ({"implementation": "flash"}, "got 'flash'"),
