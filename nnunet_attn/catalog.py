@@ -1,8 +1,8 @@
 """Every network and trainer of this package, as data. Standard library only, so that look-ups and ``--help`` are fast.
 
 One ``Entry`` is one network with its trainer; it feeds ``nnunet-attn list``, the README table, the benchmark and the
-contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, its ablations beside
-it. ``nnunet_attn.trainer_names`` reads names with suffixes.
+contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, with a table of the
+arguments of its ablations. ``nnunet_attn.trainer_names`` reads names with suffixes.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,27 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Family:
-    """A paper. ``paper_recipes`` names the recipe suffixes beyond ``_SGD`` that its trainers know."""
+    """A paper.
+
+    Attributes:
+        paper_recipes: The recipe suffixes beyond ``_SGD`` that its trainers know.
+        ablations: Suffix of each ablation, with one line on what it tests. Its arguments are in the trainer's table.
+        same: Second names of ablations, ``{"noAttention": "noDCA"}``: the same network with a results folder of its
+            own, for every entry that has the ablation. The trainer's table does not repeat them.
+    """
 
     title: str
     paper: str
     source: str
     paper_recipes: tuple[str, ...] = ("paper",)
+    ablations: dict[str, str] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+
+    def describe(self, ablation: str) -> str | None:
+        """One line on what an ablation tests; None if there is no such ablation."""
+        if ablation in self.same:
+            return f"the same network as _{self.same[ablation]}: {self.ablations[self.same[ablation]]}"
+        return self.ablations.get(ablation)
 
 
 @dataclass(frozen=True)
@@ -36,22 +51,18 @@ class Entry:
         trainer: Name of the trainer class.
         network: Dotted path of the network class, ``Net(input_channels, num_classes, *, ..., deep_supervision=False)``.
         cost: Cost of the default network.
-        ablations: Suffix of each ablation's trainer, with the cost of its network.
+        ablation_costs: Suffix of each ablation, with the cost of its network; None if that is the default network's.
         paper_cost: The numbers that the paper prints, with its counter, as text; empty where it prints none.
         options: Keyword arguments of the network that a user may set through ``network_kwargs``.
         arguments: Arguments that stand in for the plans, for networks that follow them.
         dimensions: Numbers of spatial axes that the network takes.
-        test_size: A small image for the contract tests, of a size that is no multiple of anything.
-        test_arguments: Arguments that make the network shallow where a test takes long and depth adds nothing to it.
-        gradient_free: Patterns (``re.fullmatch``) of parameters whose gradient is zero by construction, with the
-            reason in the network's docstring.
     """
 
     family: str
     trainer: str
     network: str
     cost: Cost
-    ablations: dict[str, Cost] = field(default_factory=dict)
+    ablation_costs: dict[str, Cost | None] = field(default_factory=dict)
     paper_cost: str = ""
     options: tuple[str, ...] = ()
     arguments: dict[str, object] = field(default_factory=dict)
@@ -59,18 +70,12 @@ class Entry:
     input_channels: int = 3
     num_classes: int = 9
     image_size: tuple[int, ...] = (224, 224)
-    test_size: tuple[int, ...] = (40, 56)
-    test_arguments: dict[str, object] = field(default_factory=dict)
-    gradient_free: tuple[str, ...] = ()
 
-    def resolved_arguments(self) -> dict[str, object]:
-        """``arguments`` with dotted names of classes (``torch.nn.Conv2d``) replaced by the classes."""
-        import pydoc
-
-        dotted = {
-            k: v for k, v in self.arguments.items() if isinstance(v, str) and v.startswith(("torch.", "dynamic_"))
-        }
-        return self.arguments | {k: pydoc.locate(v) for k, v in dotted.items()}
+    @property
+    def ablations(self) -> dict[str, Cost]:
+        """Suffixes of all ablations with the costs of their networks, second names at the end."""
+        costs = {suffix: cost or self.cost for suffix, cost in self.ablation_costs.items()}
+        return costs | {alias: costs[name] for alias, name in FAMILIES[self.family].same.items() if name in costs}
 
     @property
     def trainers(self) -> dict[str, Cost]:
@@ -82,23 +87,61 @@ STOCK = "nnUNetTrainer"
 
 FAMILIES = {
     "dcau_net": Family(
-        "DCAU-Net", "arXiv:2603.09530", "from the paper alone; no code was released", ("paper", "paperACDC")
+        "DCAU-Net",
+        "arXiv:2603.09530",
+        "from the paper alone; no code was released",
+        ("paper", "paperACDC"),
+        ablations={
+            "standardAttention": "Table IV, standard attention over the same keys",
+            "noAttention": "without the differential attention; depth-wise convolutions, MLPs and fusion stay (ours)",
+            "lambda05": "Table IV, lambda_init fixed at 0.5 in place of the schedule over depth",
+            "lambda08": "Table IV, lambda_init fixed at 0.8 in place of the schedule over depth",
+            "concatFusion": "Table V, the U-Net's fusion: concatenation with the skip",
+            "noSpatialAttention": "Table V, fusion without spatial attention",
+            "noChannelAttention": "Table V, fusion without channel attention",
+            "postNorm": "norm after each residual, the other reading of the text; not an ablation of the paper",
+        },
     ),
     "dual_cross_attention": Family(
         "Dual Cross-Attention",
         "arXiv:2303.17696",
         "six hosts equal to the released code; on nnU-Net's own networks our design",
+        ablations={
+            "noDCA": "the host alone, under the same recipe",
+            "channelOnly": "without the spatial attention",
+            "spatialOnly": "without the channel attention",
+        },
     ),
-    "fias": Family("FIAS", "arXiv:2411.10881", "from the paper; encoder equal to the released DilateFormer code"),
+    "fias": Family(
+        "FIAS",
+        "arXiv:2411.10881",
+        "from the paper; encoder equal to the released DilateFormer code",
+        ablations={
+            "noDMK": 'Table 3, "- / CAF / MixAtt": the transformer encoder alone; the fusion keeps its gates with one '
+            "input (our reading)",
+            "sumFusion": 'Table 3, "DMK / Sum / MixAtt": the encoders\' maps are added',
+            "noMixAtt": 'Table 3, "DMK / CAF / -": the decoder without its attention (our reading)',
+        },
+    ),
     "emcad": Family("EMCAD", "arXiv:2405.06880", "from the paper; the released code is not used"),
-    "xattnres": Family("XAttnRes", "arXiv:2604.03297", "from the paper alone"),
+    "xattnres": Family(
+        "XAttnRes",
+        "arXiv:2604.03297",
+        "from the paper alone",
+        ablations={
+            "replace": "Table 3, XAttnRes in place of the skip connections",
+            "noSkip": "Table 3, neither skip connections nor XAttnRes",
+            "skipOnly": "Table 3, the host",
+            "encoderOnly": "Table 4, XAttnRes in the encoder only, without skip connections",
+            "decoderOnly": "Table 4, XAttnRes in the decoder only, without skip connections",
+            "randomQuery": "Table 5, queries drawn from a normal distribution",
+            "kaimingQuery": "Table 5, Kaiming-uniform queries",
+            "xavierQuery": "Table 5, Xavier-uniform queries",
+            "concatSite": "XAttnRes on the concatenation with the skip; nearest to the published parameter count",
+        },
+    ),
     "stock": Family("stock nnU-Net", "doi:10.1038/s41592-020-01008-z", "nnU-Net's own network", ()),
 }
-
-DUAL_CROSS_ATTENTION_BIASES = (
-    r"skips\.(\d\.)?project\.\d\.bias",
-    r"skips\.(\d\.)?blocks\.0\.attentions\.1\.maps\.\d\.(value|output)\.bias",
-)
 
 # What nnU-Net plans for a 2D patch of 224 x 224 or 256 x 256: arguments of its PlainConvUNet.
 PLANNED_2D = {
@@ -122,11 +165,11 @@ ENTRIES: tuple[Entry, ...] = (
         trainer="nnUNetTrainerDCAUNet",
         network="nnunet_attn.architectures.dcau_net.DCAUNet",
         cost=Cost(21_613_951, 4.6295),
-        ablations={
+        ablation_costs={
             "standardAttention": Cost(21_610_495, 4.6295),
             "noAttention": Cost(16_043_455, 3.9817),
-            "lambda05": Cost(21_613_951, 4.6295),
-            "lambda08": Cost(21_613_951, 4.6295),
+            "lambda05": None,
+            "lambda08": None,
             "concatFusion": Cost(20_827_865, 4.2823),
             "noSpatialAttention": Cost(21_613_657, 4.6291),
             "noChannelAttention": Cost(21_603_199, 4.6295),
@@ -145,15 +188,13 @@ ENTRIES: tuple[Entry, ...] = (
             "norm",
             "implementation",
         ),
-        test_arguments={"depths": (1, 1, 1, 1)},
-        gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",),
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCA",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAPlainConvUNet",
         cost=Cost(20_737_197, 12.967),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(20_626_637, 10.925),
             "channelOnly": Cost(20_726_637, 11.492),
             "spatialOnly": Cost(20_726_637, 12.605),
@@ -161,99 +202,91 @@ ENTRIES: tuple[Entry, ...] = (
         options=("dca", "dca_kwargs", "levels", "max_tokens"),
         arguments=PLANNED_2D | {"patch_size": (224, 224)},
         dimensions=(2, 3),
-        test_size=(64, 96),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCAUNet",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAUNet",
         cost=Cost(8_748_169, 14.585),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(8_637_609, 12.543),
             "channelOnly": Cost(8_737_609, 13.110),
             "spatialOnly": Cost(8_737_609, 14.224),
         },
         paper_cost="8.75 M",
         options=("dca", "dca_kwargs", "activated_skips"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCAVNet",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAVNet",
         cost=Cost(36_080_930, 33.832),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(35_970_370, 31.790),
             "channelOnly": Cost(36_070_370, 32.357),
             "spatialOnly": Cost(36_070_370, 33.471),
         },
         paper_cost="36.08 M",
         options=("dca", "dca_kwargs"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCAR2UNet",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAR2UNet",
         cost=Cost(9_892_553, 31.245),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(9_781_993, 29.203),
             "channelOnly": Cost(9_881_993, 29.770),
             "spatialOnly": Cost(9_881_993, 30.884),
         },
         paper_cost="9.89 M",
         options=("dca", "dca_kwargs"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCAResUNetPlusPlus",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAResUNetPlusPlus",
         cost=Cost(13_121_932, 51.722),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(13_091_244, 42.441),
             "channelOnly": Cost(13_117_900, 42.910),
             "spatialOnly": Cost(13_117_900, 51.407),
         },
         paper_cost="13.1 M",
         options=("dca", "dca_kwargs"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCADoubleUNet",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCADoubleUNet",
         cost=Cost(30_584_780, 53.684),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(29_683_820, 41.207),
             "channelOnly": Cost(30_531_980, 46.308),
             "spatialOnly": Cost(30_531_980, 50.433),
         },
         paper_cost="30.68 M (a slip, by the code 30.58 M)",
         options=("dca", "dca_kwargs"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="dual_cross_attention",
         trainer="nnUNetTrainerDualCAMultiResUNet",
         network="nnunet_attn.architectures.dual_cross_attention_unets.DualCAMultiResUNet",
         cost=Cost(7_355_046, 14.063),
-        ablations={
+        ablation_costs={
             "noDCA": Cost(7_244_486, 12.021),
             "channelOnly": Cost(7_344_486, 12.588),
             "spatialOnly": Cost(7_344_486, 13.702),
         },
         paper_cost="7.35 M",
         options=("dca", "dca_kwargs"),
-        gradient_free=DUAL_CROSS_ATTENTION_BIASES,
     ),
     Entry(
         family="fias",
         trainer="nnUNetTrainerFIAS",
         network="nnunet_attn.architectures.fias.FIAS",
         cost=Cost(35_619_183, 10.690),
-        ablations={
+        ablation_costs={
             "noDMK": Cost(31_344_143, 10.005),
             "sumFusion": Cost(32_088_455, 10.347),
             "noMixAtt": Cost(33_625_287, 7.589),
@@ -261,74 +294,65 @@ ENTRIES: tuple[Entry, ...] = (
         options=("dmk", "fusion", "mixatt", "mca_gate", "out_norm", "sr_ratio", "dropout", "drop_path"),
         input_channels=1,
         image_size=(256, 256),
-        gradient_free=(r"encoder\.stages\.[012]\.downsample\.proj\.0\.bias",),
     ),
     Entry(
         family="xattnres",
         trainer="nnUNetTrainerXAttnRes",
         network="nnunet_attn.architectures.xattnres.XAttnResPlainConvUNet",
         cost=Cost(22_392_845, 15.1226),
-        ablations={
+        ablation_costs={
             "replace": Cost(19_250_189, 12.1027),
             "noSkip": Cost(17_483_981, 11.2491),
             "skipOnly": Cost(20_626_637, 14.2690),
             "encoderOnly": Cost(18_050_125, 11.4704),
             "decoderOnly": Cost(18_684_045, 11.8814),
-            "randomQuery": Cost(22_392_845, 15.1226),
-            "kaimingQuery": Cost(22_392_845, 15.1226),
-            "xavierQuery": Cost(22_392_845, 15.1226),
+            "randomQuery": None,
+            "kaimingQuery": None,
+            "xavierQuery": None,
         },
         options=("mode", "position", "query_init", "query_std"),
         arguments=PLANNED_2D,
         dimensions=(2, 3),
         image_size=(256, 256),
-        test_size=(64, 96),
-        gradient_free=(r"x_(enc|dec)\.\d+\.scale", r".*\.conv\.bias"),
     ),
     Entry(
         family="xattnres",
         trainer="nnUNetTrainerXAttnResUNet",
         network="nnunet_attn.architectures.xattnres.XAttnResUNet",
         cost=Cost(1_154_161, 2.5824),
-        ablations={
+        ablation_costs={
             "replace": Cost(1_028_773, 2.1046),
             "noSkip": Cost(936_973, 1.9918),
             "skipOnly": Cost(1_062_361, 2.4696),
             "encoderOnly": Cost(960_193, 2.0031),
             "decoderOnly": Cost(1_005_553, 2.0934),
-            "randomQuery": Cost(1_154_161, 2.5824),
-            "kaimingQuery": Cost(1_154_161, 2.5824),
-            "xavierQuery": Cost(1_154_161, 2.5824),
+            "randomQuery": None,
+            "kaimingQuery": None,
+            "xavierQuery": None,
             "concatSite": Cost(1_278_469, 2.8166),
         },
         paper_cost="1.28 M, 2.87 G (host 1.06 M, 2.50 G, which thop gives); concatSite comes nearest",
         options=("widths", "mode", "position", "query_init", "query_std", "site"),
         num_classes=1,
         image_size=(256, 256),
-        gradient_free=(
-            r"x_(enc|dec)\.\d+\.scale",
-            r"x_enc\.1\.query",
-            r"(encoder|decoder\.stages)\.\d+\.[03]\.bias",
-        ),
     ),
     Entry(
         family="xattnres",
         trainer="nnUNetTrainerXAttnResEMCAD",
         network="nnunet_attn.architectures.xattnres.XAttnResEMCAD",
         cost=Cost(27_761_787, 5.9161),
-        ablations={
+        ablation_costs={
             "replace": Cost(27_750_770, 5.9074),
             "noSkip": Cost(26_753_394, 5.7847),
             "skipOnly": Cost(26_764_411, 5.7935),
-            "randomQuery": Cost(27_761_787, 5.9161),
-            "kaimingQuery": Cost(27_761_787, 5.9161),
-            "xavierQuery": Cost(27_761_787, 5.9161),
+            "randomQuery": None,
+            "kaimingQuery": None,
+            "xavierQuery": None,
         },
         paper_cost="28.09 M, 5.76 G (thop gives the host's 5.60)",
         options=("mode", "deepest", "query_init", "query_std", "drop_path_rate"),
         num_classes=1,
         image_size=(256, 256),
-        gradient_free=(r"decoder\.x_.*scale", r"decoder\.gates\.\d+\.(signal|feature|gate)\.0\.bias"),
     ),
     Entry(
         family="emcad",
@@ -339,7 +363,6 @@ ENTRIES: tuple[Entry, ...] = (
         options=("drop_path_rate",),
         num_classes=1,
         image_size=(256, 256),
-        gradient_free=(r"decoder\.gates\.\d+\.(signal|feature|gate)\.0\.bias",),
     ),
 )
 
@@ -348,7 +371,7 @@ STOCK_TRAINERS = {"nnUNetTrainerStockAdamW": "stock"}
 
 
 def written_trainers() -> Iterator[tuple[str, str]]:
-    """Pairs of trainer name and family of all classes that are written down, ablations included."""
+    """Pairs of trainer name and family of all trainers without recipe and schedule, ablations included."""
     for entry in ENTRIES:
         for name in entry.trainers:
             yield name, entry.family
@@ -356,7 +379,7 @@ def written_trainers() -> Iterator[tuple[str, str]]:
 
 
 def find_written(trainer: str) -> str | None:
-    """Family of the class that is written down under this name; None if there is none."""
+    """Family of the network trainer or ablation of this name; None if there is none."""
     return dict(written_trainers()).get(trainer)
 
 

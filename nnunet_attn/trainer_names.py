@@ -10,17 +10,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_attn.catalog import FAMILIES, STOCK, find_written, written_trainers
+from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, find_written, written_trainers
 
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
 
 @dataclass(frozen=True)
 class TrainerName:
-    """A trainer's name taken apart: ``base`` is the class that is written down, the rest composes on it.
+    """A trainer's name taken apart: recipe, schedule and the like compose on ``base``, an ablation on ``network``.
 
     Attributes:
-        base: Name of the written class: ours, nnU-Net's own, or another package's.
+        base: Name of the trainer without recipe, rate, schedule and run: ours, nnU-Net's own, or another package's.
         family: Key into the catalogue's families; None if ``base`` is neither ours nor stock ``nnUNetTrainer``.
         recipe: "SGD", "paper", ...
         initial_lr: Initial learning rate, ``_lr1e3`` is 1e-3.
@@ -35,6 +35,17 @@ class TrainerName:
     epochs: int | None = None
     iterations: int | None = None
     run: int | None = None
+
+    @property
+    def network(self) -> str:
+        """``base`` without the ablation's suffix: the trainer that is written down as a class."""
+        entry = find_entry(self.base)
+        return entry.trainer if entry else self.base
+
+    @property
+    def ablation(self) -> str | None:
+        """The ablation's suffix, as in the catalogue."""
+        return self.base[len(self.network) + 1 :] or None
 
 
 _SUFFIXES = re.compile(

@@ -1,19 +1,19 @@
 """Data-parallel training: every parameter gets its gradient in every step, and the replicas stay the same."""
 
 import os
-import pydoc
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from small_networks import build, image
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES
-from nnunet_attn.training.base import merged
 
 
 def two_steps(rank: int, port: int, names: list[str]) -> None:
@@ -23,15 +23,13 @@ def two_steps(rank: int, port: int, names: list[str]) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=2)
     for name in names:
         entry = next(e for e in ENTRIES if name in e.trainers)
-        cls = getattr(trainers, name)
-        arguments = {**entry.resolved_arguments(), **merged(cls, "network_kwargs")}
         torch.manual_seed(0)
-        network = pydoc.locate(cls.network or entry.network)(2, 3, **arguments, deep_supervision=cls.deep_supervision)
+        network = build(entry, name, deep_supervision=getattr(trainers, name).deep_supervision)
         parallel = DistributedDataParallel(network)
         optimizer = torch.optim.SGD(parallel.parameters(), 1e-3)
         torch.manual_seed(rank)
         for _ in range(2):
-            output = parallel(torch.randn(2, 2, *entry.test_size))
+            output = parallel(torch.randn_like(image(entry)))
             maps = output if isinstance(output, (list, tuple)) else [output]
             optimizer.zero_grad()
             sum(m.square().mean() for m in maps).backward()
@@ -60,7 +58,8 @@ def free_port() -> int:
 )
 def test_replicas_stay_the_same(names):
     command = [sys.executable, __file__, str(free_port()), *names]
-    processes = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    processes = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, env=env) for rank in (0, 1)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
 

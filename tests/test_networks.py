@@ -1,38 +1,21 @@
 """The contract that every network keeps, over the whole catalogue."""
 
-import pydoc
 import random
 import re
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from small_networks import build, image, several_heads, small
 
 from nnunet_attn import trainers
-from nnunet_attn.catalog import ENTRIES, Entry
+from nnunet_attn.catalog import ENTRIES, FAMILIES
 from nnunet_attn.complexity import gmacs
-from nnunet_attn.training.base import merged
 
 NETWORKS = pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.trainer)
 VARIANTS = pytest.mark.parametrize(
     ("entry", "trainer"), [pytest.param(e, t, id=t) for e in ENTRIES for t in e.trainers]
 )
-
-
-def build(entry: Entry, trainer: str | None = None, *, channels: int = 2, classes: int = 3, **kwargs) -> nn.Module:
-    """The network of a trainer of ``entry``, in the plans' stead with the entry's own arguments."""
-    cls = getattr(trainers, trainer or entry.trainer)
-    network = pydoc.locate(cls.network or entry.network)
-    return network(channels, classes, **entry.resolved_arguments(), **merged(cls, "network_kwargs"), **kwargs)
-
-
-def image(entry: Entry, *, batch: int = 2, channels: int = 2) -> torch.Tensor:
-    return torch.randn(batch, channels, *entry.test_size, generator=torch.Generator().manual_seed(0))
-
-
-def several_heads(entry: Entry) -> bool:
-    return getattr(trainers, entry.trainer).deep_supervision
 
 
 @VARIANTS
@@ -48,7 +31,15 @@ def test_parameters_and_gmacs_are_the_catalogue_s(entry, trainer):
 def test_every_trainer_names_its_entry_s_network(entry, trainer):
     cls = getattr(trainers, trainer)
     assert cls.__name__ == trainer
-    assert trainer == entry.trainer or cls.network in (entry.network, getattr(trainers, entry.trainer).network)
+    assert (cls.network, cls.dimensions) == (entry.network, entry.dimensions)
+
+
+@NETWORKS
+def test_catalogue_and_trainer_have_the_same_ablations(entry):
+    described = FAMILIES[entry.family].ablations
+    assert list(entry.ablation_costs) == list(getattr(trainers, entry.trainer).ablations)
+    assert set(entry.ablation_costs) <= set(described)
+    assert all(described.values())
 
 
 @NETWORKS
@@ -56,7 +47,7 @@ def test_logits_have_the_image_s_size(entry):
     network = build(entry).eval()
     with torch.no_grad():
         logits = network(image(entry))
-    assert logits.shape == (2, 3, *entry.test_size)
+    assert logits.shape == (2, 3, *small(entry).size)
     assert torch.isfinite(logits).all()
 
 
@@ -82,7 +73,7 @@ def test_every_parameter_gets_a_gradient(entry):
     outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     loss = sum((o * torch.randn(o.shape, generator=torch.Generator().manual_seed(1))).sum() for o in outputs)
     loss.backward()
-    free, wrong = [re.compile(pattern) for pattern in entry.gradient_free], []
+    free, wrong = [re.compile(pattern) for pattern in small(entry).gradient_free], []
     for name, parameter in network.named_parameters():
         excepted = any(pattern.fullmatch(name) for pattern in free)
         if not parameter.requires_grad:
@@ -129,7 +120,7 @@ def test_heads_are_where_nnunet_looks_for_them(entry):
 @NETWORKS
 def test_compiles_in_one_graph(entry):
     torch.manual_seed(0)
-    network = build(entry, **entry.test_arguments).eval()
+    network = build(entry, **small(entry).arguments).eval()
     x = image(entry)
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager")

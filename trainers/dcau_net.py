@@ -1,4 +1,4 @@
-"""DCAU-Net and the ablations of its Tables IV and V."""
+"""DCAU-Net and the arguments of its ablations; what each tests is in ``nnunet_attn.catalog``."""
 
 from nnunet_attn.training.base import AttnTrainer
 from nnunet_attn.training.recipe import Augmentation
@@ -30,51 +30,13 @@ class nnUNetTrainerDCAUNet(AttnTrainer):
 
     network = "nnunet_attn.architectures.dcau_net.DCAUNet"
     paper_recipes = {"paper": PAPER, "paperACDC": PAPER | {"initial_lr": 3e-4}}
-
-
-class nnUNetTrainerDCAUNet_standardAttention(nnUNetTrainerDCAUNet):
-    """Table IV, standard attention over the same keys."""
-
-    network_kwargs = {"attention": "standard"}
-
-
-class nnUNetTrainerDCAUNet_noAttention(nnUNetTrainerDCAUNet):
-    """Without the differential attention; depth-wise convolutions, MLPs and the fusion stay. Not in the paper."""
-
-    network_kwargs = {"attention": "none"}
-
-
-class nnUNetTrainerDCAUNet_lambda05(nnUNetTrainerDCAUNet):
-    """Table IV, fixed 0.5."""
-
-    network_kwargs = {"lambda_init": 0.5}
-
-
-class nnUNetTrainerDCAUNet_lambda08(nnUNetTrainerDCAUNet):
-    """Table IV, fixed 0.8."""
-
-    network_kwargs = {"lambda_init": 0.8}
-
-
-class nnUNetTrainerDCAUNet_concatFusion(nnUNetTrainerDCAUNet):
-    """Table V, the U-Net's fusion."""
-
-    network_kwargs = {"fusion": "concat"}
-
-
-class nnUNetTrainerDCAUNet_noSpatialAttention(nnUNetTrainerDCAUNet):
-    """Table V, without spatial attention."""
-
-    network_kwargs = {"fusion": "no_spatial_attention"}
-
-
-class nnUNetTrainerDCAUNet_noChannelAttention(nnUNetTrainerDCAUNet):
-    """Table V, without channel attention."""
-
-    network_kwargs = {"fusion": "no_channel_attention"}
-
-
-class nnUNetTrainerDCAUNet_postNorm(nnUNetTrainerDCAUNet):
-    """Norm after each residual, the other reading of the text on the block; not an ablation of the paper."""
-
-    network_kwargs = {"norm": "post"}
+    ablations = {
+        "standardAttention": {"attention": "standard"},
+        "noAttention": {"attention": "none"},
+        "lambda05": {"lambda_init": 0.5},
+        "lambda08": {"lambda_init": 0.8},
+        "concatFusion": {"fusion": "concat"},
+        "noSpatialAttention": {"fusion": "no_spatial_attention"},
+        "noChannelAttention": {"fusion": "no_channel_attention"},
+        "postNorm": {"norm": "post"},
+    }

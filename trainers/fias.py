@@ -36,21 +36,4 @@ class nnUNetTrainerFIAS(MutationTrainer):
             "augmentation": Augmentation(rotation=20, p_scaling=0.5),
         }
     }
-
-
-class nnUNetTrainerFIAS_noDMK(nnUNetTrainerFIAS):
-    """Table 3, "- / CAF / MixAtt": the transformer alone; the fusion keeps its gates with one input (our reading)."""
-
-    network_kwargs = {"dmk": False}
-
-
-class nnUNetTrainerFIAS_sumFusion(nnUNetTrainerFIAS):
-    """Table 3, "DMK / Sum / MixAtt": the encoders' maps are added."""
-
-    network_kwargs = {"fusion": "sum"}
-
-
-class nnUNetTrainerFIAS_noMixAtt(nnUNetTrainerFIAS):
-    """Table 3, "DMK / CAF / -": the decoder's convolutions stay, its attention goes (our reading)."""
-
-    network_kwargs = {"mixatt": False}
+    ablations = {"noDMK": {"dmk": False}, "sumFusion": {"fusion": "sum"}, "noMixAtt": {"mixatt": False}}

@@ -36,7 +36,11 @@ def run(options: argparse.Namespace) -> None:
         print(f"  parameters  {cost.parameters:,} ({entry.input_channels} channels, {entry.num_classes} classes)")
         print(f"  GMACs       {cost.gmacs:.3f} at {size}")
         print(f"  in paper    {entry.paper_cost or 'no counts'}")
-        print(f"  ablations   {', '.join('_' + name for name in entry.ablations) or 'none'}")
+        if parsed.ablation:
+            print(f"  ablation    of {entry.trainer}: {family.describe(parsed.ablation)}")
+        else:
+            ablations = [f"_{name}: {family.describe(name)}" for name in entry.ablations] or ["none"]
+            print("  ablations   " + "\n              ".join(ablations))
         print(f"  options     {', '.join(entry.options) or 'none'}")
     if parsed.base == STOCK:
         rate = f"initial rate {parsed.initial_lr:g}, " if parsed.initial_lr else ""

@@ -13,7 +13,7 @@ HELP = "list the trainers, with parameters and GMACs"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of objects, one per trainer and ablation")
-    parser.add_argument("--ablations", action="store_true", help="show every ablation in a line of its own")
+    parser.add_argument("--ablations", action="store_true", help="show what each ablation tests")
 
 
 def rows() -> list[dict]:
@@ -28,6 +28,7 @@ def rows() -> list[dict]:
             "paper": FAMILIES[entry.family].paper,
             "source": FAMILIES[entry.family].source,
             "ablation_of": None if trainer == entry.trainer else entry.trainer,
+            "tests": FAMILIES[entry.family].describe(trainer[len(entry.trainer) + 1 :]),
             "parameters": cost.parameters,
             "gmacs": cost.gmacs,
             "input_channels": entry.input_channels,
@@ -55,8 +56,9 @@ def run(options: argparse.Namespace) -> None:
     print(f"{'trainer':{width}}  {'parameters':>11}  {'GMACs':>7}  {'at':<14}  paper")
     for row in shown:
         size = f"{row['input_channels']}x" + "x".join(map(str, row["image_size"]))
+        paper = f"{row['family']} ({row['paper']})"
         cost = f"{row['parameters']:>11,}  {row['gmacs']:>7.2f}"
-        print(f"{row['trainer']:{width}}  {cost}  {size:<14}  {row['family']} ({row['paper']})")
+        print(f"{row['trainer']:{width}}  {cost}  {size:<14}  {row['tests'] or paper}")
         if row["ablation_of"] is None and not options.ablations:
             ablations = next(entry.ablations for entry in ENTRIES if entry.trainer == row["trainer"])
             print("".join(f"  _{name}" for name in ablations) or "  (no ablations)")

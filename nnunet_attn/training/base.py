@@ -5,6 +5,7 @@ A trainer is class attributes (network, its arguments, recipe); nnU-Net finds it
 
 import os
 import pydoc
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         network: Dotted path of the network, ``Net(input_channels, num_classes, *, ..., deep_supervision=False)``.
             On instances nnU-Net keeps the built network under this name.
         network_kwargs: Keyword arguments of the network; merged along the base classes.
+        ablations: Keyword arguments of the network by ablation: ``{"noGate": {"gate": False}}`` makes
+            ``<trainer>_noGate``; what each tests and costs is in the catalogue.
         recipe: Fields of ``Recipe`` that differ from its defaults; merged along the base classes.
         paper_recipes: Recipes by suffix, for example ``{"paper": {...}}``; merged along the base classes.
         dimensions: Numbers of spatial axes that the network takes.
@@ -59,6 +62,7 @@ class AttnTrainer(Recorded, nnUNetTrainer):
 
     network: Any = None
     network_kwargs: dict = {}
+    ablations: Mapping[str, Mapping[str, Any]] = {}
     recipe: dict = {}
     paper_recipes: dict[str, dict] = {}
     dimensions: tuple[int, ...] = (2,)

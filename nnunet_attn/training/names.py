@@ -1,12 +1,14 @@
-"""Makes the trainer classes that are named by suffixes instead of being written down."""
+"""Makes the trainer classes that are named by suffixes instead of being written down: ablations, recipes, schedules."""
 
 import dataclasses
+from types import ModuleType
 from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+from nnunet_attn.catalog import FAMILIES, Entry
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import AttnTrainer
 from nnunet_attn.training.recipe import save_interval
@@ -85,6 +87,29 @@ def find_foreign(parsed: TrainerName) -> tuple[type | None, TrainerName]:
         if issubclass(found, nnUNetTrainer):
             return found, candidate
     return None, parsed
+
+
+def compose_ablation(name: str, entry: Entry, module: ModuleType) -> type:
+    """The ablation's class, said to live in ``module``, which has the network's trainer and hands the class out again.
+
+    Its network arguments are the entry of the trainer's table ``ablations``; a second name of an ablation
+    (``Family.same``) is a subclass of that ablation.
+
+    Raises:
+        AttributeError: the catalogue has the ablation, but the trainer's table lacks it.
+    """
+    family, ablation = FAMILIES[entry.family], name.removeprefix(f"{entry.trainer}_")
+    attributes: dict[str, object] = {"__module__": module.__name__, "__qualname__": name}
+    if ablation in family.same:
+        base = getattr(module, f"{entry.trainer}_{family.same[ablation]}")
+        attributes["__doc__"] = f"Second name of {base.__name__}."
+    else:
+        base = getattr(module, entry.trainer)
+        if ablation not in base.ablations:
+            raise AttributeError(f"{base.__name__}.ablations has no {ablation!r}, which the catalogue lists")
+        attributes["network_kwargs"] = base.ablations[ablation]
+        attributes["__doc__"] = f"Ablation of {base.__name__}: {family.ablations[ablation]}."
+    return type(name, (base,), attributes)
 
 
 def compose(base: type, parsed: TrainerName, name: str, module: str) -> type:

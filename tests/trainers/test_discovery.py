@@ -13,8 +13,9 @@ import pytest
 
 import nnunet_attn
 from nnunet_attn import trainers
-from nnunet_attn.catalog import written_trainers
+from nnunet_attn.catalog import FAMILIES, find_entry, written_trainers
 from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes, without_run
+from nnunet_attn.training.base import merged
 
 DISCOVERY = str(Path(nnunet_attn.__file__).parent / "_discovery")
 COMPOSED = [
@@ -194,3 +195,36 @@ def test_the_user_s_own_trainer_folder_keeps_working(tmp_path):
     )
     out = in_fresh_python(code, nnUNet_extTrainer=str(tmp_path))
     assert out.splitlines()[-1] == "nnUNetTrainerMine nnunet_attn.trainers.stock"
+
+
+def test_an_ablation_is_an_entry_of_the_trainer_s_table():
+    cls = trainers.nnUNetTrainerDCAUNet_lambda05
+    assert cls.__bases__ == (trainers.nnUNetTrainerDCAUNet,)
+    assert cls.network_kwargs == {"lambda_init": 0.5}
+    assert "lambda_init fixed at 0.5" in cls.__doc__
+    parsed = parse_trainer_name("nnUNetTrainerDCAUNet_lambda05_paper_run2")
+    assert (parsed.network, parsed.ablation) == ("nnUNetTrainerDCAUNet", "lambda05")
+
+
+def test_a_second_name_of_an_ablation_is_a_subclass_of_it(find, monkeypatch):
+    monkeypatch.setitem(FAMILIES["dual_cross_attention"].same, "hostAlone", "noDCA")
+    name = "nnUNetTrainerDualCAUNet_hostAlone"
+    cls = find(name)
+    assert cls.__bases__ == (trainers.nnUNetTrainerDualCAUNet_noDCA,)
+    assert merged(cls, "network_kwargs") == {"dca": False}
+    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert find(f"{name}_SGD_2epochs").__bases__[-1] is cls
+    entry = find_entry(name)
+    assert entry.trainers[name] == entry.trainers["nnUNetTrainerDualCAUNet_noDCA"]
+    assert (
+        FAMILIES[entry.family].describe("hostAlone")
+        == "the same network as _noDCA: the host alone, under the same recipe"
+    )
+    for made in [key for key in vars(trainers) if key.startswith(name)]:
+        delattr(trainers, made)
+
+
+def test_an_ablation_without_arguments_is_told(monkeypatch):
+    monkeypatch.setitem(find_entry("nnUNetTrainerEMCAD").ablation_costs, "noGate", None)
+    with pytest.raises(AttributeError, match=r"EMCAD\.ablations has no 'noGate'"):
+        trainers.nnUNetTrainerEMCAD_noGate  # noqa: B018
