@@ -37,7 +37,7 @@ def test_every_direct_import_is_declared():
     distribution = {"PIL": "pillow", "skimage": "scikit-image"}
     declared = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in CONFIG["project"]["dependencies"]}
     extras = CONFIG["project"]["optional-dependencies"]
-    optional = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in extras["synapse"]}
+    optional = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in extras["hdf5"]}
     used = set()
     for folder in ("nnunet_attn", "trainers", "dataset_conversion", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
@@ -76,6 +76,35 @@ def test_wheel_has_one_package_and_the_startup_files(wheel):
     assert "nnunet_attn/dataset_conversion/splits/kvasir_pranet_test.txt" in wheel.namelist()
     assert "nnunet_attn/_discovery/nnunet_attn_trainers.py" in wheel.namelist()
     assert "nnunet_attn/py.typed" in wheel.namelist()
+    assert {"nnunet_attn/blocks/__init__.pyi", "nnunet_attn/architectures/__init__.pyi"} <= set(wheel.namelist())
+
+
+def test_wheel_is_small(wheel):
+    assert Path(wheel.filename).stat().st_size < 2**20
+
+
+USER_CODE = """
+from nnunet_attn.architectures import DCAUNet
+from nnunet_attn.blocks import ChannelSpatialFusion
+network: DCAUNet = DCAUNet(3, 9, depths=(1, 1, 1, 1))
+fuse = ChannelSpatialFusion("64")
+"""
+
+
+def test_type_checkers_see_the_wheel(wheel, tmp_path):
+    """The code of a user is checked against the annotations of the installed package; its one mistake is found."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    python = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                               capture_output=True, text=True, check=True).stdout.strip())  # fmt: skip
+    wheel.extractall(site)
+    (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
+    (tmp_path / "user.py").write_text(USER_CODE)
+    (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")  # 20 s for nothing of ours
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--python-executable", str(python), "user.py"]
+    out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
+    wrong = 'Argument 1 to "ChannelSpatialFusion" has incompatible type "str"; expected "int"'
+    assert out == f"user.py:5: error: {wrong}  [arg-type]\n"
 
 
 def test_installed_wheel_registers_at_start_and_its_removal_leaves_nothing(wheel, tmp_path):

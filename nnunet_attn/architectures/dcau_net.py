@@ -171,6 +171,11 @@ class DCAUNet(nn.Module):
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W).
 
+    >>> from nnunet_attn.architectures import DCAUNet
+    >>> net = DCAUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+
     Args:
         input_channels: Channels of the image.
         num_classes: Channels of the logits.

@@ -95,6 +95,11 @@ class DilateFormer(nn.Module):
     Shape: (B, input_channels, H, W) -> list of (B, WIDTHS[i], ceil(H / 4 / 2^i), ceil(W / 4 / 2^i)): the output of the
     blocks of each stage, before its downsampling and without a further norm.
 
+    >>> from nnunet_attn.architectures import DilateFormer
+    >>> encode = DilateFormer(3).eval()
+    >>> [tuple(x.shape[1:]) for x in encode(torch.randn(1, 3, 64, 64))]
+    [(72, 16, 16), (144, 8, 8), (288, 4, 4), (576, 2, 2)]
+
     Args:
         input_channels: Channels of the image.
         drop_path: Stochastic depth of the last block, rising linearly from 0.

@@ -75,21 +75,52 @@ class AttendedHost(Mixin):
 
 
 class DualCAUNet(AttendedHost, UNet):
-    """``UNet`` with DCA: tokens of 8 x 8 pixels, 784 of them at 224 x 224; takes ``activated_skips``, too."""
+    """``UNet`` with DCA: tokens of 8 x 8 pixels, 784 of them at 224 x 224; takes ``activated_skips``, too.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCAUNet
+    >>> net = DualCAUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+    """
 
 
 class DualCAVNet(AttendedHost, VNet):
-    """``VNet`` with DCA: tokens of 8 x 8 pixels."""
+    """``VNet`` with DCA: tokens of 8 x 8 pixels.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCAVNet
+    >>> net = DualCAVNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+    """
 
 
 class DualCAR2UNet(AttendedHost, R2UNet):
-    """``R2UNet`` with DCA: tokens of 8 x 8 pixels."""
+    """``R2UNet`` with DCA: tokens of 8 x 8 pixels.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCAR2UNet
+    >>> net = DualCAR2UNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+    """
 
 
 class DualCAResUNetPlusPlus(AttendedHost, ResUNetPlusPlus):
     """``ResUNetPlusPlus`` with DCA: tokens of 4 x 4 pixels, 3136 of them at 224 x 224.
 
     Where there were more than 4096, of 8 x 8 pixels.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCAResUNetPlusPlus
+    >>> net = DualCAResUNetPlusPlus(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
     """
 
     skip_widths = (32, 64, 128)
@@ -97,7 +128,15 @@ class DualCAResUNetPlusPlus(AttendedHost, ResUNetPlusPlus):
 
 
 class DualCADoubleUNet(AttendedHost, DoubleUNet):
-    """``DoubleUNet`` with three DCA of 8 x 8 pixels: two in a row on the VGG skips, one on the second encoder's."""
+    """``DoubleUNet`` with three DCA of 8 x 8 pixels: two in a row on the VGG skips, one on the second encoder's.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCADoubleUNet
+    >>> net = DualCADoubleUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+    """
 
     @classmethod
     def attention(cls, dca_kwargs: dict | None) -> list[nn.Module]:
@@ -106,7 +145,15 @@ class DualCADoubleUNet(AttendedHost, DoubleUNet):
 
 
 class DualCAMultiResUNet(AttendedHost, MultiResUNet):
-    """``MultiResUNet`` with DCA: tokens of 8 x 8 pixels."""
+    """``MultiResUNet`` with DCA: tokens of 8 x 8 pixels.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
+
+    >>> from nnunet_attn.architectures import DualCAMultiResUNet
+    >>> net = DualCAMultiResUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+    """
 
 
 def cumulative_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -220,8 +267,34 @@ class AttendedSkips(nn.Module):
 
 
 class DualCAPlainConvUNet(AttendedSkips, PlainConvUNet):
-    """nnU-Net's ``PlainConvUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``."""
+    """nnU-Net's ``PlainConvUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    >>> from nnunet_attn.architectures import DualCAPlainConvUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_conv_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = DualCAPlainConvUNet(1, 2, patch_size=(8, 32, 32), **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """
 
 
 class DualCAResidualEncoderUNet(AttendedSkips, ResidualEncoderUNet):
-    """nnU-Net's ``ResidualEncoderUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``."""
+    """nnU-Net's ``ResidualEncoderUNet`` with DCA in its skips, 2D or 3D; see ``AttendedSkips``.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    >>> from nnunet_attn.architectures import DualCAResidualEncoderUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_blocks_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = DualCAResidualEncoderUNet(1, 2, patch_size=(8, 32, 32), **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """

@@ -86,6 +86,11 @@ class EMCAD(nn.Module):
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four
 
+    >>> from nnunet_attn.architectures import EMCAD
+    >>> net = EMCAD(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+
     Reference: Rahman, Munir, Marculescu, "EMCAD: Efficient Multi-scale Convolutional Attention Decoding for Medical
     Image Segmentation", CVPR 2024 (arXiv:2405.06880). Written from the paper's formulas and from how the original
     behaves (sizes, counts, initial values); its code, which stands under a research licence, is not used.

@@ -98,6 +98,11 @@ class FIAS(nn.Module):
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), or a list of four such.
 
+    >>> from nnunet_attn.architectures import FIAS
+    >>> net = FIAS(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+
     Args:
         input_channels: Channels of the image.
         num_classes: Channels of the logits.

@@ -104,6 +104,11 @@ class XAttnResUNet(nn.Module):
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W)
 
+    >>> from nnunet_attn.architectures import XAttnResUNet
+    >>> net = XAttnResUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+
     Raises:
         ValueError: an unknown option, or deep supervision.
 
@@ -223,6 +228,13 @@ class XAttnResEMCAD(EMCAD):
     | both (default) | 27,761,787 (paper: 28.09 M) |
     | both, without the deepest stage | 27,498,619 |
     | replace / none | 27,750,770 / 26,753,394 |
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four.
+
+    >>> from nnunet_attn.architectures import XAttnResEMCAD
+    >>> net = XAttnResEMCAD(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
 
     Args:
         input_channels, num_classes, drop_path_rate, deep_supervision: See ``EMCAD``.
@@ -358,8 +370,34 @@ class _XAttnResOnPlans(Mixin):
 
 
 class XAttnResPlainConvUNet(_XAttnResOnPlans, PlainConvUNet):
-    """XAttnRes on nnU-Net's default network."""
+    """XAttnRes on nnU-Net's default network, 2D or 3D.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    >>> from nnunet_attn.architectures import XAttnResPlainConvUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_conv_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = XAttnResPlainConvUNet(1, 2, **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """
 
 
 class XAttnResResidualEncoderUNet(_XAttnResOnPlans, ResidualEncoderUNet):
-    """XAttnRes on nnU-Net's network with residual encoder."""
+    """XAttnRes on nnU-Net's network with residual encoder, 2D or 3D.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    >>> from nnunet_attn.architectures import XAttnResResidualEncoderUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_blocks_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = XAttnResResidualEncoderUNet(1, 2, **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """

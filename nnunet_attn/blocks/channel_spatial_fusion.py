@@ -8,12 +8,24 @@ import torch
 from torch import nn
 
 from nnunet_attn.blocks.conv import ConvNormAct
+from nnunet_attn.blocks.layout import check_layout
+
+
+def check_pair(block: "ChannelSpatialFusion | ConcatFusion", skip: torch.Tensor, x: torch.Tensor) -> None:
+    """Raise ValueError unless skip and decoder feature are maps of one size and of the block's width."""
+    check_layout(block, "skip", skip, ("B", block.channels, "H", "W"))
+    check_layout(block, "decoder feature", x, tuple(skip.shape))
 
 
 class ChannelAttention(nn.Module):
     """``x * sigmoid(MLP(mean_hw x) + MLP(max_hw x))`` (Eq. 14-16), one MLP without biases for both.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
+
+    >>> from nnunet_attn.blocks import ChannelAttention
+    >>> weigh = ChannelAttention(64)
+    >>> weigh(torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
 
     Deviations: the reduction's value is lost in the paper's text; 16 is that of the attention it builds on.
     """
@@ -22,6 +34,7 @@ class ChannelAttention(nn.Module):
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
             raise ValueError(f"reduction must lie between 1 and the {channels} channels, got {reduction}")
+        self.channels = channels
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, channels // reduction, 1, bias=False),
             nn.ReLU(inplace=True),
@@ -29,6 +42,7 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         return x * torch.sigmoid(self.mlp(mean) + self.mlp(maximum))
 
@@ -38,6 +52,11 @@ class SpatialAttention(nn.Module):
 
     Shape: (B, C, H, W) -> (B, C, H, W).
 
+    >>> from nnunet_attn.blocks import SpatialAttention
+    >>> weigh = SpatialAttention()
+    >>> weigh(torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
+
     Deviations: the kernel's size is lost in the paper's text; 7 is that of the attention it builds on.
     """
 
@@ -46,6 +65,7 @@ class SpatialAttention(nn.Module):
         self.conv = ConvNormAct(2, 1, kernel_size, norm=None, act=None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", "C", "H", "W"))
         maps = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
         return x * torch.sigmoid(self.conv(maps))
 
@@ -57,6 +77,11 @@ class ChannelSpatialFusion(nn.Module):
         out = SpatialAttention(ChannelAttention(F))                        Eq. (14)-(19)
 
     Shape: two of (B, C, H, W) -> (B, C, H, W).
+
+    >>> from nnunet_attn.blocks import ChannelSpatialFusion
+    >>> fuse = ChannelSpatialFusion(64)
+    >>> fuse(torch.randn(2, 64, 28, 28), torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
 
     Args:
         channels: C.
@@ -71,6 +96,7 @@ class ChannelSpatialFusion(nn.Module):
         self, channels: int, *, channel_attention: bool = True, spatial_attention: bool = True, reduction: int = 16
     ):
         super().__init__()
+        self.channels = channels
         self.refine_skip = ConvNormAct(channels, channels)
         self.refine_decoder = ConvNormAct(channels, channels)
         self.join = ConvNormAct(2 * channels, channels)
@@ -78,6 +104,7 @@ class ChannelSpatialFusion(nn.Module):
         self.spatial_attention = SpatialAttention() if spatial_attention else nn.Identity()
 
     def forward(self, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        check_pair(self, skip, x)
         fused = self.join(torch.cat([self.refine_skip(skip), self.refine_decoder(x)], dim=1))
         return self.spatial_attention(self.channel_attention(fused))
 
@@ -87,12 +114,19 @@ class ConcatFusion(nn.Module):
 
     Shape: two of (B, C, H, W) -> (B, C, H, W).
 
+    >>> from nnunet_attn.blocks import ConcatFusion
+    >>> fuse = ConcatFusion(64)
+    >>> fuse(torch.randn(2, 64, 28, 28), torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
+
     Deviations: the paper does not define its baseline; this is the U-Net's double convolution.
     """
 
     def __init__(self, channels: int):
         super().__init__()
+        self.channels = channels
         self.convs = nn.Sequential(ConvNormAct(2 * channels, channels), ConvNormAct(channels, channels))
 
     def forward(self, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        check_pair(self, skip, x)
         return self.convs(torch.cat([skip, x], dim=1))

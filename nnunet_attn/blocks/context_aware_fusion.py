@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
+
 
 class ContextAwareFusion(nn.Module):
     """Fuse maps of one shape. With ``n`` inputs F_i of ``C`` channels, [;] concatenation of channels:
@@ -14,6 +16,11 @@ class ContextAwareFusion(nn.Module):
         out   = w_sp * Conv_1x1(w_ch * U)                                     nC -> C, no bias
 
     Shape: n times (B, channels, H, W) -> (B, channels, H, W).
+
+    >>> from nnunet_attn.blocks import ContextAwareFusion
+    >>> fuse = ContextAwareFusion(72)
+    >>> fuse(torch.randn(2, 72, 28, 28), torch.randn(2, 72, 28, 28)).shape
+    torch.Size([2, 72, 28, 28])
 
     Args:
         channels: Channels ``C`` of each input and of the output.
@@ -32,6 +39,7 @@ class ContextAwareFusion(nn.Module):
 
     def __init__(self, channels: int, *, inputs: int = 2):
         super().__init__()
+        self.channels = channels
         self.gather = nn.Conv2d(inputs * channels, channels, 1)
         self.channel_gate = nn.Conv2d(2 * channels, inputs * channels, 1)
         self.reduce = nn.Conv2d(inputs * channels, channels, 1, bias=False)
@@ -41,6 +49,8 @@ class ContextAwareFusion(nn.Module):
     def forward(self, *maps: torch.Tensor) -> torch.Tensor:
         if len(maps) != len(self.to_plane):
             raise ValueError(f"made for {len(self.to_plane)} input(s), got {len(maps)}")
+        for number, x in enumerate(maps, start=1):
+            check_layout(self, f"input {number}", x, ("B", self.channels, *maps[0].shape[2:]))
         united = torch.cat(maps, dim=1)
         gathered = self.gather(united)
         pooled = torch.cat((gathered.mean((2, 3), keepdim=True), gathered.amax((2, 3), keepdim=True)), dim=1)

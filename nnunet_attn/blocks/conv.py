@@ -20,6 +20,11 @@ class ConvNormAct(nn.Sequential):
 
     Shape: (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)).
 
+    >>> from nnunet_attn.blocks import ConvNormAct
+    >>> conv = ConvNormAct(3, 32, stride=2)
+    >>> conv(torch.randn(2, 3, 57, 56)).shape
+    torch.Size([2, 32, 29, 28])
+
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.

@@ -97,6 +97,13 @@ class FeatureHistory:
 
     An entry is pooled to a size once, however many stages read it, and from the smallest of its pooled versions that
     gives the same result: a maximum of maxima is the maximum, as long as all sizes divide one another.
+
+    Shape: features (B, C_k, *S_k), each stage with sizes and channels of its own.
+
+    >>> from nnunet_attn.blocks import FeatureHistory
+    >>> history = FeatureHistory([torch.randn(2, 32, 56, 56)])
+    >>> history.pooled(0, (28, 28)).shape
+    torch.Size([2, 32, 28, 28])
     """
 
     def __init__(self, features: Iterable[torch.Tensor] = ()):
@@ -364,6 +371,11 @@ class CrossStageAttentionResidual(nn.Module):
 
     Shape: history of (B, C_k, *S_k), x (B, C, *S) -> (B, C, *S)
 
+    >>> from nnunet_attn.blocks import CrossStageAttentionResidual
+    >>> history = [torch.randn(2, 32, 56, 56), torch.randn(2, 64, 28, 28)]
+    >>> CrossStageAttentionResidual(64, (32, 64))(history, torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
+
     Raises:
         ValueError: unknown option, or a history that does not fit ``history_channels``.
 
@@ -393,7 +405,7 @@ class CrossStageAttentionResidual(nn.Module):
         if dim not in CONV:
             raise ValueError(f"dim must be 2 or 3, got {dim}")
         self.channels, self.history_channels = channels, tuple(history_channels)
-        self.align_corners, self.eps, self.form = align_corners, eps, form
+        self.dim, self.align_corners, self.eps, self.form = dim, align_corners, eps, form
         if not self.history_channels:
             return
         # a parameter, not a convolution: nnU-Net initialises convolutions anew and would undo the zero
@@ -420,6 +432,12 @@ class CrossStageAttentionResidual(nn.Module):
             raise ValueError(
                 f"made for {self.channels} channels and a history of {list(self.history_channels)}, "
                 f"got {x.shape[1]} and {list(widths)}"
+            )
+        dimensions = {feature.ndim - 2 for feature in (x, *history.features)}
+        if dimensions != {self.dim}:
+            raise ValueError(
+                f"made for {self.dim}D maps, got x of {tuple(x.shape)} and a history of "
+                f"{[tuple(feature.shape) for feature in history.features]}"
             )
         options: dict[str, Any] = {"eps": self.eps, "align_corners": self.align_corners}
         if self.form == "plain":

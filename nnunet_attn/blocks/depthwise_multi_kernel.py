@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from nnunet_attn.blocks.conv import ConvNormAct
+from nnunet_attn.blocks.layout import check_layout
 
 
 class DepthwiseMultiKernel(nn.Module):
@@ -14,6 +15,11 @@ class DepthwiseMultiKernel(nn.Module):
     CBR is convolution - BatchNorm - ReLU.
 
     Shape: (B, in_channels, H, W) -> (B, out_channels, ceil(H / 2), ceil(W / 2)).
+
+    >>> from nnunet_attn.blocks import DepthwiseMultiKernel
+    >>> stage = DepthwiseMultiKernel(36, 72)
+    >>> stage(torch.randn(2, 36, 56, 56)).shape
+    torch.Size([2, 72, 28, 28])
 
     Reference: Liu, Xu, Ho, "FIAS: Feature Imbalance-Aware Medical Image Segmentation with Dynamic Fusion and Mixing
     Attention", ISBI 2025 (arXiv:2411.10881), Eq. (1)-(2).
@@ -26,6 +32,7 @@ class DepthwiseMultiKernel(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
+        self.in_channels = in_channels
         self.local = ConvNormAct(in_channels, out_channels, stride=2)
         self.wider = nn.ModuleList(
             nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, groups=out_channels) for kernel in (5, 7)
@@ -33,6 +40,7 @@ class DepthwiseMultiKernel(nn.Module):
         self.mix = ConvNormAct(out_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.in_channels, "H", "W"))
         local = self.local(x)
         return self.mix(local + sum(conv(local) for conv in self.wider))
 
@@ -42,12 +50,18 @@ class DepthwiseMultiKernelEncoder(nn.Module):
 
     Shape: (B, input_channels, H, W) -> list of (B, widths[i], ceil(H / 4 / 2^i), ceil(W / 4 / 2^i)).
 
+    >>> from nnunet_attn.blocks import DepthwiseMultiKernelEncoder
+    >>> encode = DepthwiseMultiKernelEncoder(3, (72, 144))
+    >>> [tuple(x.shape) for x in encode(torch.randn(1, 3, 64, 64))]
+    [(1, 72, 16, 16), (1, 144, 8, 8)]
+
     Deviations (our choice): the stem, CBR 3x3 with stride 2 to half of the first width. The paper has none, but its
     first stage must reach a quarter of the size, and a single 3x3 step of 4 would skip pixels.
     """
 
     def __init__(self, input_channels: int, widths: tuple[int, ...]):
         super().__init__()
+        self.input_channels = input_channels
         stem = widths[0] // 2
         self.stem = ConvNormAct(input_channels, stem, stride=2)
         self.stages = nn.ModuleList(
@@ -55,6 +69,7 @@ class DepthwiseMultiKernelEncoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        check_layout(self, "input", x, ("B", self.input_channels, "H", "W"))
         x = self.stem(x)
         maps = []
         for stage in self.stages:

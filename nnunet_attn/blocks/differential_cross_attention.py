@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.options import check_option
 
 IMPLEMENTATIONS = ("fused", "plain")
@@ -57,6 +58,11 @@ class WindowCrossAttention(nn.Module):
 
     Shape: (B, H, W, C) -> (B, H, W, C), any H and W.
 
+    >>> from nnunet_attn.blocks import WindowCrossAttention
+    >>> attend = WindowCrossAttention(64, heads=2)
+    >>> attend(torch.randn(2, 28, 28, 64)).shape
+    torch.Size([2, 28, 28, 64])
+
     Args:
         channels: C.
         heads: Differential heads h, each ``2 d = C / h`` wide.
@@ -79,13 +85,14 @@ class WindowCrossAttention(nn.Module):
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 or None, got {window}")
         check_option("implementation", implementation, IMPLEMENTATIONS)
-        self.heads, self.window, self.implementation = heads, window, implementation
+        self.channels, self.heads, self.window, self.implementation = channels, heads, window, implementation
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", "H", "W", self.channels))
         height, width = x.shape[1:3]
         pixels = rearrange(x, "b h w c -> b (h w) c")
         if self.window is None or max(height, width) <= self.window:
@@ -120,6 +127,13 @@ class DifferentialCrossAttention(WindowCrossAttention):
 
     Lambda, the difference and the norm are computed in float32: squares of 256 and more overflow float16, and the norm
     would silently turn the head to zero.
+
+    Shape: (B, H, W, C) -> (B, H, W, C), any H and W.
+
+    >>> from nnunet_attn.blocks import DifferentialCrossAttention
+    >>> attend = DifferentialCrossAttention(64, heads=2)
+    >>> attend(torch.randn(2, 28, 28, 64)).shape
+    torch.Size([2, 28, 28, 64])
 
     Args:
         lambda_init: The constant of Eq. (5) and (6): ``lambda_schedule(l)`` in the l-th block, or a fixed number for an

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
+
 OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
 
@@ -57,6 +59,11 @@ class MultiScaleDilatedAttention(nn.Module):
 
     Shape: (B, H, W, channels) -> (B, H, W, channels), any H and W.
 
+    >>> from nnunet_attn.blocks import MultiScaleDilatedAttention
+    >>> attend = MultiScaleDilatedAttention(72, heads=3)
+    >>> attend(torch.randn(2, 28, 28, 72)).shape
+    torch.Size([2, 28, 28, 72])
+
     Args:
         channels: Channels of input and output.
         heads: Heads over all groups.
@@ -77,11 +84,12 @@ class MultiScaleDilatedAttention(nn.Module):
                 f"heads must be a multiple of the {len(dilations)} dilations and divide the channels, "
                 f"got {heads} heads for {channels} channels"
             )
-        self.heads, self.dilations = heads, dilations
+        self.channels, self.heads, self.dilations = channels, heads, dilations
         self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", "H", "W", self.channels))
         # the 1x1 convolution, written as a linear layer because channels are last
         qkv = F.linear(x, self.qkv.weight.flatten(1), self.qkv.bias)
         qkv = qkv.unflatten(-1, (3, len(self.dilations), self.heads // len(self.dilations), -1))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.padding import pad_to
 from nnunet_attn.blocks.precision import full_precision
@@ -63,10 +64,13 @@ class CrossAttention(nn.Module):
                 f"channels must be multiples of the {heads} heads of {type(self).__name__}, got {[*channels]}"
             )
         self.heads, self.implementation = heads, implementation
+        self.channels = tuple(channels)
         self.total = sum(channels)  # S
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels)
 
     def forward(self, tokens: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        for level, (t, width) in enumerate(zip(tokens, self.channels, strict=True)):
+            check_layout(self, f"tokens of level {level}", t, ("B", "P", width))
         normed = [norm(t) for norm, t in zip(self.norms, tokens, strict=True)]
         attend = self.plain if self.implementation == "plain" else self.folded
         return attend(normed, torch.cat(normed, dim=2))
@@ -86,6 +90,11 @@ class ChannelCrossAttention(CrossAttention):
     first: the product runs over P tokens and nearly reaches the largest float16 already at initialisation.
 
     Shape: list of (B, P, C_i) -> list of (B, P, C_i).
+
+    >>> from nnunet_attn.blocks import ChannelCrossAttention
+    >>> attend = ChannelCrossAttention([32, 64])
+    >>> [tuple(x.shape) for x in attend([torch.randn(1, 49, 32), torch.randn(1, 49, 64)])]
+    [(1, 49, 32), (1, 49, 64)]
 
     Args:
         channels: C_i of each level.
@@ -159,6 +168,11 @@ class SpatialCrossAttention(CrossAttention):
 
     Shape: list of (B, P, C_i) -> list of (B, P, C_i).
 
+    >>> from nnunet_attn.blocks import SpatialCrossAttention
+    >>> attend = SpatialCrossAttention([32, 64])
+    >>> [tuple(x.shape) for x in attend([torch.randn(1, 49, 32), torch.randn(1, 49, 64)])]
+    [(1, 49, 32), (1, 49, 64)]
+
     Args:
         channels: C_i of each level.
         heads: Contiguous blocks of channels, S / heads of queries and keys, C_i / heads of the values.
@@ -225,6 +239,12 @@ class DualCrossAttention(nn.Module):
 
     Shape: list of (B, C_i, *size_i) -> list of the same shapes. Any sizes that meet on one grid: a level is padded at
     the end of its axes with its last values to a multiple of p_i, and cropped on the way back.
+
+    >>> from nnunet_attn.blocks import DualCrossAttention
+    >>> skips = [torch.randn(1, 32, 64, 64), torch.randn(1, 64, 32, 32)]
+    >>> dca = DualCrossAttention([32, 64], pool=[(8, 8), (4, 4)])
+    >>> [tuple(x.shape) for x in dca(skips)]
+    [(1, 32, 64, 64), (1, 64, 32, 32)]
 
     Args:
         channels: C_i of each level, fine to coarse.
@@ -297,6 +317,8 @@ class DualCrossAttention(nn.Module):
 
     def forward(self, skips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         pool, grid = self.token_grid([s.shape[2:] for s in skips])
+        for level, (skip, width) in enumerate(zip(skips, self.channels, strict=True)):
+            check_layout(self, f"skip {level}", skip, ("B", width, *skip.shape[2:]))
         tokens = [embed(self.pooled(s, p, grid)) for embed, s, p in zip(self.embed, skips, pool, strict=True)]
         for block in self.blocks:
             tokens = block(tokens)

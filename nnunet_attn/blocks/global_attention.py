@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
+
 
 class GlobalAttention(nn.Module):
     """Each pixel attends to all pixels, by torch's fused attention (no N x N matrix in memory).
@@ -11,6 +13,11 @@ class GlobalAttention(nn.Module):
         q, k, v = Linear(x),      o = softmax(q k^T / sqrt(d)) v,      y = Linear(o)
 
     Shape: (B, H, W, channels) -> (B, H, W, channels), any H and W.
+
+    >>> from nnunet_attn.blocks import GlobalAttention
+    >>> attend = GlobalAttention(64, heads=4)
+    >>> attend(torch.randn(2, 14, 14, 64)).shape
+    torch.Size([2, 14, 14, 64])
 
     Args:
         channels: Channels of input and output.
@@ -28,11 +35,12 @@ class GlobalAttention(nn.Module):
             raise ValueError(f"heads must divide the channels, got {heads} heads for {channels} channels")
         if sr_ratio < 1:
             raise ValueError(f"sr_ratio must be at least 1, got {sr_ratio}")
-        self.heads, self.sr_ratio = heads, sr_ratio
+        self.channels, self.heads, self.sr_ratio = channels, heads, sr_ratio
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", "H", "W", self.channels))
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.sr_ratio > 1:
             k, v = (self.averaged(y) for y in (k, v))

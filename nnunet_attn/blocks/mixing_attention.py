@@ -5,6 +5,7 @@ from timm.layers import make_divisible
 from torch import nn
 
 from nnunet_attn.blocks.global_attention import GlobalAttention
+from nnunet_attn.blocks.layout import check_layout
 
 
 def sampled_mean(x: torch.Tensor) -> torch.Tensor:
@@ -41,6 +42,11 @@ class MonteCarloAttention(nn.Module):
 
     Shape: (B, channels, H, W) -> (B, channels, 1, 1).
 
+    >>> from nnunet_attn.blocks import MonteCarloAttention
+    >>> weigh = MonteCarloAttention(72)
+    >>> weigh(torch.randn(2, 72, 28, 28)).shape
+    torch.Size([2, 72, 1, 1])
+
     Args:
         channels: Channels of the input.
         gate: Whether a gate is made of the mean (W_1, W_2, sigmoid); False returns ``a`` itself, Eq. (9) to the letter.
@@ -54,6 +60,7 @@ class MonteCarloAttention(nn.Module):
 
     def __init__(self, channels: int, *, gate: bool = True):
         super().__init__()
+        self.channels = channels
         hidden = make_divisible(channels // 4, 8, min_value=32)
         self.gate: nn.Module = nn.Identity()
         if gate:
@@ -62,6 +69,7 @@ class MonteCarloAttention(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         return self.gate(sampled_mean(x) if self.training else x.mean((2, 3), keepdim=True))
 
 
@@ -71,6 +79,11 @@ class MixingAttention(nn.Module):
         S = MHSA(LN(P_1)),      P_2 = S + P_1,      out = MCA(P_2) * P_2 + S
 
     Shape: (B, channels, H, W) -> (B, channels, H, W).
+
+    >>> from nnunet_attn.blocks import MixingAttention
+    >>> mix = MixingAttention(72, heads=2)
+    >>> mix(torch.randn(2, 72, 28, 28)).shape
+    torch.Size([2, 72, 28, 28])
 
     Args:
         channels: Channels of input and output.
@@ -84,11 +97,13 @@ class MixingAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, *, mca_gate: bool = True, sr_ratio: int = 1):
         super().__init__()
+        self.channels = channels
         self.norm = nn.LayerNorm(channels)
         self.attention = GlobalAttention(channels, heads, sr_ratio=sr_ratio)
         self.monte_carlo = MonteCarloAttention(channels, gate=mca_gate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         attended = self.attention(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # S
         mixed = attended + x  # P_2
         return self.monte_carlo(mixed) * mixed + attended

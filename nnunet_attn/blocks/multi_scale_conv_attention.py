@@ -11,19 +11,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from nnunet_attn.blocks.layout import check_layout
+
 
 class CAB(nn.Module):
     """Channel attention: ``sigmoid(fc2(relu(fc1(avg))) + fc2(relu(fc1(max))))`` of the global pools, C -> C/16 -> C.
 
     Shape: (B, C, H, W) -> weights (B, C, 1, 1)
+
+    >>> from nnunet_attn.blocks import CAB
+    >>> CAB(64)(torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 1, 1])
     """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
+        self.channels = channels
         self.fc1 = nn.Conv2d(channels, channels // reduction, 1, bias=False)
         self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         pools = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         return torch.sigmoid(sum(self.fc2(F.relu(self.fc1(pool))) for pool in pools))
 
@@ -32,6 +40,10 @@ class SAB(nn.Module):
     """Spatial attention: ``sigmoid(conv7x7([mean_c; max_c]))``; one instance serves all stages of the decoder.
 
     Shape: (B, C, H, W) -> weights (B, 1, H, W)
+
+    >>> from nnunet_attn.blocks import SAB
+    >>> SAB()(torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 1, 28, 28])
     """
 
     def __init__(self) -> None:
@@ -39,6 +51,7 @@ class SAB(nn.Module):
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", "C", "H", "W"))
         return torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)))
 
 
@@ -50,12 +63,16 @@ class MSCB(nn.Module):
     The shuffle has C groups of two channels: all even ones, then all odd ones.
 
     Shape: (B, C, H, W) -> (B, C, H, W)
+
+    >>> from nnunet_attn.blocks import MSCB
+    >>> MSCB(64)(torch.randn(2, 64, 28, 28)).shape
+    torch.Size([2, 64, 28, 28])
     """
 
     def __init__(self, channels: int, *, expansion: int = 2, kernel_sizes: Sequence[int] = (1, 3, 5)):
         super().__init__()
         wide = expansion * channels
-        self.expansion = expansion
+        self.channels, self.expansion = channels, expansion
         self.expand = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6())
         self.branches = nn.ModuleList(
             nn.Sequential(
@@ -66,6 +83,7 @@ class MSCB(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         y = self.expand(x)
         z = sum(branch(y) for branch in self.branches)
         shuffled = z.unflatten(1, (-1, self.expansion)).transpose(1, 2).flatten(1, 2)
@@ -79,6 +97,11 @@ class MSCAM(nn.Module):
     are registered once).
 
     Shape: (B, C, H, W) -> (B, C, H, W)
+
+    >>> from nnunet_attn.blocks import MSCAM, SAB
+    >>> spatial_attention = SAB()
+    >>> MSCAM(64)(torch.randn(2, 64, 28, 28), spatial_attention).shape
+    torch.Size([2, 64, 28, 28])
     """
 
     def __init__(self, channels: int, *, expansion: int = 2, kernel_sizes: Sequence[int] = (1, 3, 5)):
@@ -96,6 +119,10 @@ class EUCB(nn.Sequential):
     """Efficient up-convolution: nearest x2, depth-wise 3x3, batch norm, ReLU, 1x1 to the new width.
 
     Shape: (B, C, H, W) -> (B, C', 2H, 2W)
+
+    >>> from nnunet_attn.blocks import EUCB
+    >>> EUCB(128, 64)(torch.randn(2, 128, 14, 14)).shape
+    torch.Size([2, 64, 28, 28])
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -106,6 +133,11 @@ class EUCB(nn.Sequential):
             nn.ReLU(inplace=True),
             nn.Conv2d(in_channels, channels, 1),
         )
+        self.in_channels = in_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.in_channels, "H", "W"))
+        return super().forward(x)
 
 
 class LGAG(nn.Module):
@@ -116,11 +148,16 @@ class LGAG(nn.Module):
     with grouped convolutions C -> C/2 of two input channels per group.
 
     Shape: g (B, C, H, W), x (B, C, H, W) -> (B, C, H, W)
+
+    >>> from nnunet_attn.blocks import LGAG
+    >>> g, x = torch.randn(2, 64, 28, 28), torch.randn(2, 64, 28, 28)
+    >>> LGAG(64)(g, x).shape
+    torch.Size([2, 64, 28, 28])
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        half = channels // 2
+        self.channels, half = channels, channels // 2
 
         def grouped() -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(channels, half, 3, padding=1, groups=half), nn.BatchNorm2d(half))
@@ -129,4 +166,6 @@ class LGAG(nn.Module):
         self.gate = nn.Sequential(nn.Conv2d(half, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
 
     def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "decoder signal", g, ("B", self.channels, "H", "W"))
+        check_layout(self, "encoder map", x, tuple(g.shape))
         return x * self.gate(F.relu(self.signal(g) + self.feature(x)))

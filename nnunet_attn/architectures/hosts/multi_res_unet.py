@@ -129,6 +129,11 @@ class MultiResUNet(Host):
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), any H and W.
 
+    >>> from nnunet_attn.architectures import MultiResUNet
+    >>> net = MultiResUNet(3, 9).eval()
+    >>> net(torch.randn(1, 3, 64, 64)).shape
+    torch.Size([1, 9, 64, 64])
+
     Args:
         input_channels: Channels of the image.
         num_classes: Channels of the logits.
