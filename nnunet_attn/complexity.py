@@ -19,6 +19,8 @@ def use_plain_path(network: nn.Module, switches: Sequence[str] = ("implementatio
         switches: Attributes of blocks to switch. XAttnRes, whose counted products are those of its default, has "form".
     """
     for module in network.modules():
+        if not any(base.__module__.startswith("nnunet_attn.") for base in type(module).__mro__):
+            continue  # another package's attribute of the name
         for switch in switches:
             if hasattr(module, switch):
                 setattr(module, switch, "plain")

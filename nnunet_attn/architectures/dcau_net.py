@@ -60,11 +60,11 @@ class DCABlock(nn.Module):
         x = rearrange(x + self.conv(x), "b c h w -> b h w c")
         if self.norm == "post":
             x = self.norm_conv(x)
-            if self.attention is not None:
+            if self.attention is not None and self.norm_attention is not None:
                 x = self.norm_attention(x + self.attention(x))
             x = self.norm_mlp(x + self.mlp(x))
         else:
-            if self.attention is not None:
+            if self.attention is not None and self.norm_attention is not None:
                 x = x + self.attention(self.norm_attention(x))
             x = x + self.mlp(self.norm_mlp(x))
         return rearrange(x, "b h w c -> b c h w")

@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from nnunet_attn import __version__
 from nnunet_attn.errors import UserError
 
-COMMANDS = ("convert", "plan", "quickstart", "list", "info", "doctor", "evaluate", "compare", "overlay", "benchmark")
+COMMANDS = (
+    "convert",
+    "plan",
+    "quickstart",
+    "list",
+    "info",
+    "count",
+    "doctor",
+    "evaluate",
+    "compare",
+    "overlay",
+    "benchmark",
+)
 
 DESCRIPTION = """\
 Attention networks as trainers of unmodified nnU-Net. Train with nnU-Net's own command:
