@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_attn import __version__
+
 ROOT = Path(__file__).parents[1]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -28,6 +30,10 @@ def test_listed_packages_are_those_on_disk():
 def test_discovery_folder_holds_one_module():
     """nnU-Net imports every module of the folder."""
     assert [p.name for p in (ROOT / "nnunet_attn" / "_discovery").glob("*.py")] == ["nnunet_attn_trainers.py"]
+
+
+def test_citation_names_this_version():
+    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_direct_import_is_declared():
