@@ -339,7 +339,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(
         family="xattnres",
         trainer="nnUNetTrainerXAttnResEMCAD",
-        network="nnunet_attn.architectures.xattnres.XAttnResEMCAD",
+        network="nnunet_attn.architectures.xattnres_emcad.XAttnResEMCAD",
         cost=Cost(27_761_787, 5.9161),
         ablation_costs={
             "replace": Cost(27_750_770, 5.9074),

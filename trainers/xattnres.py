@@ -44,5 +44,5 @@ class nnUNetTrainerXAttnResUNet(AttnTrainer):
 class nnUNetTrainerXAttnResEMCAD(nnUNetTrainerEMCAD):
     """EMCAD with XAttnRes in its decoder (arXiv:2604.03297)."""
 
-    network = "nnunet_attn.architectures.xattnres.XAttnResEMCAD"
+    network = "nnunet_attn.architectures.xattnres_emcad.XAttnResEMCAD"
     ablations = SKIPS | QUERIES

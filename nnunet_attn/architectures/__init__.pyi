@@ -19,8 +19,8 @@ from .hosts.res_unet_pp import ResUNetPlusPlus as ResUNetPlusPlus
 from .hosts.unet import UNet as UNet
 from .hosts.vnet import VNet as VNet
 from .xattnres import (
-    XAttnResEMCAD as XAttnResEMCAD,
     XAttnResPlainConvUNet as XAttnResPlainConvUNet,
     XAttnResResidualEncoderUNet as XAttnResResidualEncoderUNet,
     XAttnResUNet as XAttnResUNet,
 )
+from .xattnres_emcad import XAttnResEMCAD as XAttnResEMCAD

@@ -51,7 +51,7 @@ class DCABlock(nn.Module):
         self.norm = norm
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         self.norm_conv = nn.LayerNorm(channels, eps=1e-6) if norm == "post" else nn.Identity()
-        self.norm_attention = nn.LayerNorm(channels, eps=1e-6) if attention is not None else None
+        self.norm_attention = nn.LayerNorm(channels, eps=1e-6) if attention is not None else nn.Identity()
         self.attention = attention
         self.norm_mlp = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))

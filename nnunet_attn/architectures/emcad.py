@@ -67,13 +67,46 @@ class EMCADDecoder(nn.Module):
         return [resize(head(d), size) for head, d in zip(self.seg_layers, stages, strict=True)][::-1]
 
 
-class EMCAD(nn.Module):
+class PVTNetwork(nn.Module):
+    """PVTv2-B2 and a decoder that turns its four maps into logits, for any image size and number of channels.
+
+    The image is padded with zeros at the lower and right border to multiples of 32 and the logits are cropped. One
+    channel goes through a learned 1 -> 3 stem (1x1 convolution, batch norm, ReLU), three go straight to the encoder;
+    for other numbers (our choice) the encoder's first convolution has that many inputs. The stem's 12 parameters are
+    part of EMCAD's published count, so they are always there; unused, they do not train.
+
+    Args:
+        input_channels: Channels of the image.
+        decoder: From the encoder's maps, finest first, to one map of logits or a list of them.
+        drop_path_rate: Of the encoder.
+
+    Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list
+    """
+
+    timm_encoder = PVT_V2_B2
+    pretrained_names = staticmethod(pvt_v2_names)
+
+    def __init__(self, input_channels: int, decoder: nn.Module, *, drop_path_rate: float):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.ReLU(inplace=True))
+        self.uses_stem = input_channels == 1
+        self.stem.requires_grad_(self.uses_stem)
+        self.encoder = pvt_v2_b2(3 if self.uses_stem else input_channels, drop_path_rate=drop_path_rate)
+        self.decoder = decoder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        logits = self.decoder(self.encoder(self.stem(x) if self.uses_stem else x))
+        if isinstance(logits, list):
+            return [maps[..., :height, :width] for maps in logits]
+        return logits[..., :height, :width]
+
+
+class EMCAD(PVTNetwork):
     """EMCAD on PVTv2-B2: 26,764,411 parameters with 1 class, 26,772,635 with 9 (paper: 26.76 M).
 
-    Any image size: the image is padded with zeros at the lower and right border to multiples of 32 and the logits are
-    cropped. One channel goes through a learned 1 -> 3 stem (1x1 convolution, batch norm, ReLU), three go straight to
-    the encoder; for other numbers (our choice) the encoder's first convolution has that many inputs. The stem's 12
-    parameters are part of the published count, so they are always there; unused, they do not train.
+    Any image size and number of channels, see ``PVTNetwork``.
 
     With deep supervision the output is [p1, p2, p3, p4], all of the image's size, p1 the prediction; it is made for the
     mutation loss over all subsets of the four maps.
@@ -98,23 +131,8 @@ class EMCAD(nn.Module):
     Deviations: padding and cropping; other numbers of channels than one and three.
     """
 
-    timm_encoder = PVT_V2_B2
-    pretrained_names = staticmethod(pvt_v2_names)
-
     def __init__(
         self, input_channels: int, num_classes: int, *, drop_path_rate: float = 0.1, deep_supervision: bool = False
     ):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.ReLU(inplace=True))
-        self.uses_stem = input_channels == 1
-        self.stem.requires_grad_(self.uses_stem)
-        self.encoder = pvt_v2_b2(3 if self.uses_stem else input_channels, drop_path_rate=drop_path_rate)
-        self.decoder = EMCADDecoder(PVT_V2_B2_WIDTHS, num_classes, deep_supervision=deep_supervision)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
-        logits = self.decoder(self.encoder(self.stem(x) if self.uses_stem else x))
-        if isinstance(logits, list):
-            return [maps[..., :height, :width] for maps in logits]
-        return logits[..., :height, :width]
+        decoder = EMCADDecoder(PVT_V2_B2_WIDTHS, num_classes, deep_supervision=deep_supervision)
+        super().__init__(input_channels, decoder, drop_path_rate=drop_path_rate)

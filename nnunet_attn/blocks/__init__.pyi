@@ -6,10 +6,11 @@ from .channel_spatial_fusion import (
 )
 from .context_aware_fusion import ContextAwareFusion as ContextAwareFusion
 from .conv import ConvNormAct as ConvNormAct
-from .cross_stage_attention import (
-    CrossStageAttentionResidual as CrossStageAttentionResidual,
-    FeatureHistory as FeatureHistory,
+from .cross_attention import (
+    ChannelCrossAttention as ChannelCrossAttention,
+    SpatialCrossAttention as SpatialCrossAttention,
 )
+from .cross_stage_attention import CrossStageAttentionResidual as CrossStageAttentionResidual
 from .depthwise_multi_kernel import (
     DepthwiseMultiKernel as DepthwiseMultiKernel,
     DepthwiseMultiKernelEncoder as DepthwiseMultiKernelEncoder,
@@ -19,11 +20,8 @@ from .differential_cross_attention import (
     WindowCrossAttention as WindowCrossAttention,
 )
 from .dilated_attention import MultiScaleDilatedAttention as MultiScaleDilatedAttention
-from .dual_cross_attention import (
-    ChannelCrossAttention as ChannelCrossAttention,
-    DualCrossAttention as DualCrossAttention,
-    SpatialCrossAttention as SpatialCrossAttention,
-)
+from .dual_cross_attention import DualCrossAttention as DualCrossAttention
+from .feature_history import FeatureHistory as FeatureHistory
 from .global_attention import GlobalAttention as GlobalAttention
 from .mixing_attention import MixingAttention as MixingAttention, MonteCarloAttention as MonteCarloAttention
 from .multi_scale_conv_attention import CAB as CAB, EUCB as EUCB, LGAG as LGAG, MSCAM as MSCAM, MSCB as MSCB, SAB as SAB

@@ -15,17 +15,13 @@ from pathlib import Path
 
 HELP = "the whole job on made-up data: convert, plan, train, predict, score (about 5 minutes, no GPU needed)"
 
-TRAINERS = ("nnUNetTrainer", "nnUNetTrainerDCAUNet")
-DATASET_ID = 27
-REAL_BATCH = 2
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", dest="folder", metavar="FOLDER", type=Path, help="work here (default: a fresh folder)")
     parser.add_argument(
         "--source", metavar="PATH", type=Path,
         help="a real ACDC download (folder or archive) in place of the phantom; split B with absent patients left out, "
-        f"batch size cut to {REAL_BATCH}; takes an hour or more without a GPU",
+        "batch size cut to 2; takes an hour or more without a GPU",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantom and of the training (default: 0)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs (default: 10)")

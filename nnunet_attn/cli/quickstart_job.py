@@ -14,7 +14,6 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tqdm import tqdm
 
-from nnunet_attn.cli.quickstart import DATASET_ID, REAL_BATCH, TRAINERS
 from nnunet_attn.dataset_conversion import acdc
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.dataset_conversion.phantom import write_phantom
@@ -22,6 +21,9 @@ from nnunet_attn.files import complete_folder, write_json
 from nnunet_attn.report.overlay import overlay
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, plan_and_preprocess, predict
 
+TRAINERS = ("nnUNetTrainer", "nnUNetTrainerDCAUNet")
+DATASET_ID = 27
+REAL_BATCH = 2  # in place of the plans', with --source
 LABELS = {"RV": 1, "MYO": 2, "LV": 3}
 TEST_CASES = 8
 VALIDATION_BATCHES = 2  # of an epoch, for nnU-Net's log only; the validation after the training is complete

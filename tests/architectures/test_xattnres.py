@@ -8,12 +8,8 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import nn
 
 from nnunet_attn.architectures.emcad import EMCAD
-from nnunet_attn.architectures.xattnres import (
-    XAttnResEMCAD,
-    XAttnResPlainConvUNet,
-    XAttnResResidualEncoderUNet,
-    XAttnResUNet,
-)
+from nnunet_attn.architectures.xattnres import XAttnResPlainConvUNet, XAttnResResidualEncoderUNet, XAttnResUNet
+from nnunet_attn.architectures.xattnres_emcad import XAttnResEMCAD
 from nnunet_attn.blocks.cross_stage_attention import CrossStageAttentionResidual
 
 HOSTS = {XAttnResPlainConvUNet: PlainConvUNet, XAttnResResidualEncoderUNet: ResidualEncoderUNet}

@@ -7,13 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_attn.blocks.cross_stage_attention import (
-    FORMS,
-    CrossStageAttentionResidual,
-    FeatureHistory,
-    _streaming_attention,
-    channels_last,
-)
+from nnunet_attn.blocks.cross_stage_attention import FORMS, CrossStageAttentionResidual
+from nnunet_attn.blocks.feature_history import FeatureHistory, channels_last
+from nnunet_attn.blocks.streaming_attention import streaming_attention
 from nnunet_attn.complexity import gmacs, saved_bytes
 
 # sizes of the history's entries and of x: halves; odd sides; one axis larger and the other smaller than x's
@@ -117,7 +113,7 @@ def test_operator_keeps_pytorch_s_rules(sizes):
     ]
     tensors = [m.detach().flatten(1).requires_grad_() for m in matrices(block) if m is not None]
     arguments = (x.requires_grad_(), block.query.detach(), [s.requires_grad_() for s in sources], tensors, 1e-6, False)
-    torch.library.opcheck(_streaming_attention, arguments)
+    torch.library.opcheck(streaming_attention, arguments)
 
 
 @pytest.mark.parametrize("form", FORMS)

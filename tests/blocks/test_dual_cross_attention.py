@@ -4,11 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_attn.blocks.dual_cross_attention import (
-    ChannelCrossAttention,
-    DualCrossAttention,
-    SpatialCrossAttention,
-)
+from nnunet_attn.blocks.cross_attention import ChannelCrossAttention, SpatialCrossAttention
+from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
 
 POOL = ((8, 8), (4, 4), (2, 2), (1, 1))
 FOUR = {"channels": (8, 12, 16, 24), "pool": POOL}
@@ -54,7 +51,7 @@ def outputs_and_gradients(module: nn.Module, inputs: list[torch.Tensor]) -> tupl
         (EVEN, FOUR | {"channel_scale": "ref784"}),
         ([(41, 50), (21, 25), (11, 13), (6, 7)], FOUR),
         ([(41, 50), (20, 25), (10, 12), (5, 6)], FOUR),
-        ([(41, 50), (21, 25), (11, 13), (6, 7)], FOUR | {"max_tokens": 15}),
+        ([(41, 50), (21, 25), (11, 13), (6, 7)], FOUR | {"coarsen_above": 15}),
         ([(7, 17, 18), (7, 9, 9), (4, 5, 5)], {"channels": (8, 12, 16), "pool": ((2, 4, 4), (2, 2, 2), (1, 1, 1))}),
         ([(33,), (17,)], {"channels": (8, 4), "pool": ((2,), (1,))}),
     ],

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.cli.quickstart import TRAINERS
+from nnunet_attn.cli.quickstart_job import TRAINERS
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path, capsys):

@@ -5,7 +5,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_attn import trainers
-from nnunet_attn.blocks.dual_cross_attention import ChannelCrossAttention, SpatialCrossAttention
+from nnunet_attn.blocks.cross_attention import ChannelCrossAttention, SpatialCrossAttention
 from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.training.base import merged
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process

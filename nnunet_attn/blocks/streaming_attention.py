@@ -1,0 +1,160 @@
+"""Cross-stage attention as one operator of PyTorch whose backward pass keeps little and rebuilds the rest."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+from nnunet_attn.blocks.feature_history import channels_last, enlarge, enlarge_adjoint, layout_of
+from nnunet_attn.blocks.precision import full_precision
+
+
+def logit_and_rms(value: torch.Tensor, query: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """``query . RMSNorm(value)`` per pixel, and the reciprocal RMS; (B, C, *size) -> two of (B, 1, *size)."""
+    rows = value.movedim(1, -1)
+    norm = torch.linalg.vector_norm(rows, dim=-1)
+    rms = (norm.square() / rows.shape[-1] + eps).rsqrt()
+    return (torch.matmul(rows, query) * rms).unsqueeze(1), rms.unsqueeze(1)
+
+
+def _project(source: torch.Tensor, matrix: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+    """The 1x1 convolution as a product over channels that lie side by side; nothing where there is no matrix."""
+    source = channels_last(source)
+    if matrix is None:
+        return source.to(dtype)
+    return F.linear(source.to(matrix.dtype).movedim(1, -1), matrix).movedim(-1, 1).to(dtype)
+
+
+def _pairs(
+    sources: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], channels: int
+) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Each source with its matrix; None where its width is ``channels``. Operators take no lists with None in them."""
+    remaining = iter(matrices)
+    return [(source, None if source.shape[1] == channels else next(remaining)) for source in sources]
+
+
+@torch.library.custom_op("nnunet_attn::cross_stage_attention", mutates_args=())
+def streaming_attention(
+    x: torch.Tensor,
+    query: torch.Tensor,
+    sources: Sequence[torch.Tensor],
+    matrices: Sequence[torch.Tensor],
+    eps: float,
+    align_corners: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``list_attention`` that keeps its inputs and two maps per entry, and rebuilds each value when going back.
+
+    With ``go`` the output's gradient, ``a`` the weights, ``l`` the logits and ``r`` the reciprocal RMS,
+
+        gl_n = a_n (<go, V_n> - sum_m a_m <go, V_m>)
+        gV_n = a_n go + gl_n r_n query - gl_n l_n r_n^2 V_n / C          gquery = sum_n,p gl_n r_n V_n
+
+    and on through interpolation and projection, which are computed again. Both passes are operators of PyTorch, so
+    that ``torch.compile`` takes them as they are.
+
+    Args:
+        x: (B, C, *S).
+        query: (C), folded with the scale, in the precision to compute in.
+        sources: (B, C_k, *s), s not larger than S.
+        matrices: (C, C_k) for each source with C_k other than C.
+
+    Returns:
+        The output, the logits and the reciprocal RMS; (B, C, *S) and twice (K + 1, B, 1, *S).
+    """
+    with full_precision(x.device):
+        mean = channels_last(x).to(query.dtype)
+        log_sum, rms = logit_and_rms(mean, query, eps)
+        all_logits, all_rms = [log_sum], [rms]
+        step: Callable = torch.lerp
+        for source, matrix in _pairs(sources, matrices, x.shape[1]):
+            value = enlarge(_project(source, matrix, query.dtype), x.shape[2:], align_corners)
+            logit, rms = logit_and_rms(value, query, eps)
+            mean = step(mean, value, torch.sigmoid(logit - log_sum))
+            log_sum, step = torch.logaddexp(log_sum, logit), torch.Tensor.lerp_
+            all_logits.append(logit)
+            all_rms.append(rms)
+        out = mean.to(x.dtype).contiguous(memory_format=layout_of(x))
+        return out, torch.stack(all_logits), torch.stack(all_rms)
+
+
+@streaming_attention.register_fake
+def _(x: Any, query: Any, sources: Any, matrices: Any, eps: float, align_corners: bool) -> tuple:
+    logits = x.new_empty(len(sources) + 1, x.shape[0], 1, *x.shape[2:], dtype=query.dtype)
+    return torch.empty_like(x), logits, torch.empty_like(logits)
+
+
+@torch.library.custom_op("nnunet_attn::cross_stage_attention_backward", mutates_args=())
+def streaming_attention_backward(
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    query: torch.Tensor,
+    logits: torch.Tensor,
+    rms: torch.Tensor,
+    sources: Sequence[torch.Tensor],
+    matrices: Sequence[torch.Tensor],
+    align_corners: bool,
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """Gradients of ``x``, the query, the sources and the matrices."""
+    size, channels = x.shape[2:], x.shape[1]
+    with full_precision(x.device):
+        go = channels_last(gradient).to(query.dtype)
+        pairs = _pairs((x, *sources), matrices, channels)
+        entries: list[Any] = [_project(source, matrix, query.dtype) for source, matrix in pairs]
+        weights = logits.softmax(0)
+        values = (enlarge(entry, size, align_corners) for entry in entries)
+        dots = torch.stack([(go * value).sum(1, keepdim=True) for value in values])
+        glogits = weights * (dots - (weights * dots).sum(0))
+
+        gquery, gsources, gmatrices = torch.zeros_like(query), [], []
+        for n, (source, matrix) in enumerate(pairs):
+            value = enlarge(entries[n], size, align_corners)
+            direction = glogits[n] * rms[n]
+            gvalue = weights[n] * go
+            gvalue.addcmul_(direction, query.view(-1, *[1] * len(size)))
+            gvalue.addcmul_(direction * rms[n] * logits[n] / -channels, value)
+            gquery += direction.flatten() @ value.movedim(1, -1).flatten(0, -2)
+            entries[n] = None  # free it: this is where memory peaks
+            del value
+            gsource = enlarge_adjoint(gvalue, source.shape[2:], align_corners)
+            if matrix is not None:
+                rows, inputs = (t.to(matrix.dtype).movedim(1, -1) for t in (gsource, channels_last(source)))
+                gmatrices.append(rows.flatten(0, -2).T @ inputs.flatten(0, -2))
+                gsource = (rows @ matrix).movedim(-1, 1)
+            gsources.append(gsource.to(source.dtype).contiguous(memory_format=layout_of(source)))
+        gx, *gsources = gsources
+    return gx, gquery, gsources, gmatrices
+
+
+@streaming_attention_backward.register_fake
+def _(
+    gradient: Any, x: Any, query: Any, logits: Any, rms: Any, sources: Any, matrices: Any, align_corners: bool
+) -> tuple:
+    gsources, gmatrices = [[torch.empty_like(t) for t in ts] for ts in (sources, matrices)]
+    return torch.empty_like(x), torch.empty_like(query), gsources, gmatrices
+
+
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    x, query, sources, matrices, _, ctx.align_corners = inputs
+    ctx.save_for_backward(x, query, *output[1:], *sources, *matrices)
+    ctx.count = len(sources)
+
+
+def _backward(ctx: Any, gradient: torch.Tensor, _glogits: Any, _grms: Any) -> tuple:
+    x, query, logits, rms, *rest = ctx.saved_tensors
+    gradients = streaming_attention_backward(
+        gradient, x, query, logits, rms, rest[: ctx.count], rest[ctx.count :], ctx.align_corners
+    )
+    return *gradients, None, None
+
+
+streaming_attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+@register_flop_formula(torch.ops.nnunet_attn.cross_stage_attention)
+def _(x: Any, query: Any, sources: Any, matrices: Any, *_: Any, **__: Any) -> int:
+    """Of the projections, the operator's only products that counters of FLOPs count; arguments are shapes."""
+    narrow = [source for source in sources if source[1] != x[1]]
+    return sum(2 * math.prod(source) * matrix[0] for source, matrix in zip(narrow, matrices, strict=True))
