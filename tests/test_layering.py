@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "comparison": BOTTOM | {"complexity", "scoring", "comparison"},
     "report": BOTTOM | {"scoring", "comparison", "report"},
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
+    "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "study"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = {"catalog", "errors", "files", "trainer_names", "complexity", "_startup", "_discovery"}
@@ -66,7 +67,7 @@ def test_imports_point_down(path):
 HEAVY = ["torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK", "timm", "PIL", "skimage", "tqdm"]
 HEAVY_LAYERS = tuple(
     f"nnunet_attn.{layer}"
-    for layer in ("training", "architectures", "blocks", "complexity", "scoring", "comparison", "report")
+    for layer in ("training", "architectures", "blocks", "complexity", "scoring", "comparison", "report", "study")
 )
 
 

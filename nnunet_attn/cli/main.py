@@ -19,6 +19,7 @@ COMMANDS = (
     "doctor",
     "evaluate",
     "compare",
+    "study",
     "overlay",
     "benchmark",
 )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+from nnunet_attn.comparison.training_log import Epoch, read_training_log
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.classes import Classes
 
@@ -41,7 +42,7 @@ class Fold:
         problem: Why the fold is incomplete; None for a fold that counts.
         cases: Case -> class -> Dice, IoU, n_pred, n_ref, as nnU-Net's final validation scored them.
         training_cases: Number of training cases, from the log.
-        epoch_seconds: Duration of each logged epoch.
+        epochs: What the logs say of each epoch.
         settings: nnU-Net's debug.json: attributes of the trainer as text.
         record: Our run record; empty for stock trainers.
     """
@@ -50,9 +51,14 @@ class Fold:
     problem: str | None
     cases: dict[str, dict[str, dict[str, float]]]
     training_cases: int | None
-    epoch_seconds: dict[int, float]
+    epochs: dict[int, Epoch]
     settings: dict[str, str]
     record: dict
+
+    @property
+    def epoch_seconds(self) -> dict[int, float]:
+        """Duration of each epoch that has ended."""
+        return {number: epoch.seconds for number, epoch in self.epochs.items() if epoch.seconds is not None}
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Model:
         return self.folder / f"fold_{fold}" / "validation"
 
 
-def _scores(path: Path, classes: Classes, ending: str) -> dict[str, dict[str, dict[str, float]]]:
+def summary_scores(path: Path, classes: Classes, ending: str) -> dict[str, dict[str, dict[str, float]]]:
     """nnU-Net's summary.json by case and class name."""
     names = {values: name for name, values in classes.values.items()}
     cases = {}
@@ -110,25 +116,6 @@ def _scores(path: Path, classes: Classes, ending: str) -> dict[str, dict[str, di
     return cases
 
 
-def _log(folder: Path) -> tuple[dict[int, float], int | None]:
-    """Seconds by epoch (of a repeated epoch the last) and number of training cases, from all logs of a fold."""
-
-    def started(path: Path) -> list[int]:
-        return [int(number) for number in re.findall(r"\d+", path.stem)]
-
-    seconds: dict[int, float] = {}
-    training_cases, epoch = None, None
-    for path in sorted(folder.glob("training_log_*.txt"), key=started):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if found := re.search(r": Epoch (\d+)\s*$", line):
-                epoch = int(found[1])
-            elif (found := re.search(r"Epoch time: ([\d.]+) s", line)) and epoch is not None:
-                seconds[epoch] = float(found[1])
-            elif found := re.search(r"This .*split has (\d+) training", line):
-                training_cases = int(found[1])
-    return seconds, training_cases
-
-
 def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: list[str] | None) -> Fold:
     folder = model / f"fold_{name}"
     if not folder.is_dir():
@@ -136,8 +123,8 @@ def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: 
     settings, record = (
         read_json(folder / file) if (folder / file).is_file() else {} for file in ("debug.json", RUN_RECORD)
     )
-    seconds, training_cases = _log(folder)
-    planned, done = int(settings.get("num_epochs", 0)), max(seconds, default=-1) + 1
+    log = read_training_log(folder)
+    planned, done = int(settings.get("num_epochs", 0)), log.ended
     summary = folder / "validation" / "summary.json"
     cases: dict = {}
     if not (folder / "checkpoint_final.pth").is_file() and not 0 < planned <= done:
@@ -145,10 +132,10 @@ def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: 
     elif not summary.is_file():
         problem = "not validated (validation/summary.json is missing)"
     else:
-        cases = _scores(summary, classes, ending)
+        cases = summary_scores(summary, classes, ending)
         missing = sorted(set(expected or ()) - set(cases))
         problem = f"validation lacks {len(missing)} of {len(expected)} cases, {missing[0]} first" if missing else None
-    return Fold(name, problem, cases, training_cases, seconds, settings, record)
+    return Fold(name, problem, cases, log.training_cases, log.epochs, settings, record)
 
 
 def read_model(folder: Path, folds: list[str], splits: list[dict] | None) -> Model:

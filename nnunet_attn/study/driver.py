@@ -1,0 +1,172 @@
+"""``study run``: writes down what is to do, hands it to Snakemake, and says at the end what failed."""
+
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import write_json
+from nnunet_attn.study.commands import tail
+from nnunet_attn.study.gpus import visible_gpus
+from nnunet_attn.study.layout import Layout
+from nnunet_attn.study.locks import held
+from nnunet_attn.study.markers import Done, read_done, remove_markers
+from nnunet_attn.study.matrix import Job, Matrix
+from nnunet_attn.study.outputs import read_json, set_aside
+
+TAIL = 12  # lines of a failed job's log
+PREPARATION = 8  # threads of a job that makes data
+# What the user may say differently behind "--", with all the names that Snakemake has for it.
+WHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--cores", "-c", "--jobs", "-j", "--local-cores")
+
+
+def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
+    """The jobs to run: trainings and predictions that are not done, and what of the preparation they lack."""
+    wanted: dict[str, Job] = {}
+
+    def want(job_id: str) -> None:
+        if job_id not in done.markers and job_id not in wanted:
+            for need in matrix.jobs[job_id].needs:
+                want(need)
+            wanted[job_id] = matrix.jobs[job_id]
+
+    for job in matrix.jobs.values():
+        if job.kind in ("train", "predict"):
+            want(job.id)
+    return wanted
+
+
+def job_command(matrix: Matrix) -> list[str]:
+    """The command that does one job, its id left out; it works from any folder and on any node."""
+    study = ["study", "job", str(matrix.study.file.resolve()), "-o", str(matrix.layout.folder)]
+    return [sys.executable, "-m", "nnunet_attn.cli.main", *study]
+
+
+def write_jobs(matrix: Matrix, jobs: dict[str, Job]) -> Path:
+    """The jobs as the Snakefile reads them."""
+    levels = sorted({job.order[:3] for job in matrix.jobs.values() if job.order}, reverse=True)
+    rank = {level: i + 1 for i, level in enumerate(levels)}
+    content = {
+        "command": shlex.join(job_command(matrix)),
+        "targets": list(jobs),
+        "jobs": {
+            job.id: {
+                "needs": [need for need in job.needs if need in jobs],
+                "threads": job.threads if job.order else PREPARATION,
+                "gpu": job.gpus,
+                "priority": rank[job.order[:3]] if job.order else len(levels) + 1,
+            }
+            for job in sorted(jobs.values(), key=lambda job: job.order)
+        },
+    }
+    path = matrix.layout.folder / "jobs.json"
+    write_json(path, content)
+    return path
+
+
+def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) -> list[str]:
+    """The command line of Snakemake; what the user gave behind ``--`` comes last and wins."""
+    given = {word.partition("=")[0] for word in more}
+    where: list[str] = []
+    if not given.intersection(WHERE):
+        where = ["--cores", "all"]
+    gpus = max((job.gpus for job in matrix.jobs.values()), default=0)
+    if gpus and not given.intersection(("--executor", "-e", "--profile", "--workflow-profile", "--resources", "--res")):
+        have = len(visible_gpus())
+        if have < gpus:
+            raise UserError(f"device: cuda, but this machine has {have} GPUs and a training needs {gpus}; set device: "
+                            "cpu, or run on Slurm: nnunet-attn study run ... -- --executor slurm --jobs 8")  # fmt: skip
+        where += ["--resources", f"gpu={have}"]
+    return [
+        "--snakefile", str(Path(__file__).with_name("Snakefile")),
+        "--directory", str(matrix.layout.folder),
+        "--config", f"jobs={jobs_file}",
+        "--rerun-triggers", "mtime",
+        "--rerun-incomplete", "--keep-going", "--nolock",
+        "--scheduler", "greedy",
+        "--retries", str(matrix.study.retries),
+        "--latency-wait", "60",
+        *where, *more,
+    ]  # fmt: skip
+
+
+def call_snakemake(arguments: Sequence[str]) -> int:
+    """Call Snakemake in this process; its exit code."""
+    import snakemake.cli
+
+    try:
+        snakemake.cli.main(list(arguments))
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
+
+
+def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
+    """Run what is not done. Exit code 0 if everything is done afterwards, else 1.
+
+    Args:
+        matrix: The study.
+        more: Arguments for Snakemake.
+        retrain: Whether to train anew where inputs changed.
+
+    Raises:
+        UserError: Snakemake is not installed, or somebody else runs this study.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError('running a study needs Snakemake: pip install "nnunet-attn[study]"')
+    layout = matrix.layout
+    layout.folder.mkdir(parents=True, exist_ok=True)
+    with held(layout.folder / "study.lock", f"the study {matrix.study.name}"):
+        done = read_done(matrix, hash_files=True)
+        _sort_out(layout, done, retrain=retrain)
+        jobs = pending_jobs(matrix, done)
+        trainings = sum(job.kind == "train" for job in matrix.jobs.values())
+        left = sum(job.kind == "train" for job in jobs.values())
+        print(f"{matrix.study.name}: {trainings - left} of {trainings} trainings done, {len(jobs)} jobs to run; logs "
+              f"in {layout.folder / 'logs'}", file=sys.stderr, flush=True)  # fmt: skip
+        if not jobs:
+            return 0
+        arguments = snakemake_arguments(matrix, write_jobs(matrix, jobs), more)
+        sys.stderr.flush()
+        code = call_snakemake(arguments)
+        if {"--dry-run", "--dryrun", "-n"}.intersection(more):
+            return code
+        return _summary(matrix, jobs, code)
+
+
+def _sort_out(layout: Layout, done: Done, *, retrain: bool) -> None:
+    """Remove markers of what is no longer done; for ``retrain`` set folds aside whose inputs changed."""
+    for job, reason in done.gone.items():
+        print(f"not done any more: {job}: {reason}", file=sys.stderr)
+    remove_markers(layout, list(done.gone))
+    for job, changed in done.flags.items():
+        print(f"{job}: trained before {', '.join(changed)} changed", file=sys.stderr)
+        if retrain:
+            fold = layout.results / job.partition("/")[2]
+            print(f"  trained anew; the old folder is now {set_aside(fold, 'before').name}", file=sys.stderr)
+            remove_markers(layout, [job])
+            del done.markers[job]
+    if done.flags and not retrain:
+        print("  these are kept as they are; --retrain trains them anew", file=sys.stderr)
+
+
+def _summary(matrix: Matrix, jobs: dict[str, Job], code: int) -> int:
+    """Say what was done and what was not, with the last lines of failed jobs' logs."""
+    missing = [job for job in jobs if not matrix.layout.marker(job).is_file()]
+    failed = []
+    for job in missing:
+        attempt = read_json(matrix.layout.state(job))
+        if isinstance(attempt, dict):
+            failed.append(job)
+            log = matrix.layout.log(job)
+            print(f"\n{job}: {attempt.get('reason', 'was killed; it goes on when the study is run again')}\n  {log}",
+                  file=sys.stderr)  # fmt: skip
+            print("\n".join(f"  | {line}" for line in tail(log, TAIL)), file=sys.stderr)
+    print(f"\n{len(jobs) - len(missing)} of {len(jobs)} jobs done, {len(failed)} failed or stopped, "
+          f"{len(missing) - len(failed)} not begun", file=sys.stderr, flush=True)  # fmt: skip
+    if missing:
+        return 1
+    print(f"nnunet-attn study report {matrix.study.file} writes the report", file=sys.stderr)
+    return int(code != 0)

@@ -1,0 +1,69 @@
+"""Which GPU a job takes. Slurm assigns them; on one machine Snakemake only counts them: each job picks a free one."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.study.locks import Lock
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
+    if VARIABLE in os.environ:
+        return [part.strip() for part in os.environ[VARIABLE].split(",") if part.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in listed.stdout.splitlines() if line.strip().isdigit()]
+
+
+def lock_folder() -> Path:
+    """Locks of this machine's GPUs, shared by all studies of a user."""
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
+    return Path(tempfile.gettempdir()) / f"nnunet_attn_gpus_{user}"
+
+
+@contextmanager
+def free_gpus(count: int, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
+    """Hold GPUs and yield what the environment of a job must say; waits while all are taken.
+
+    Raises:
+        UserError: this machine has fewer.
+    """
+    if count == 0 or "SLURM_JOB_ID" in os.environ:
+        yield {}
+        return
+    gpus = visible_gpus()
+    if len(gpus) < count:
+        raise UserError(f"a training needs {count} GPU{'s' * (count > 1)}, and this machine has {len(gpus)}; set "
+                        "device: cpu in the study, or run it on Slurm (-- --executor slurm)")  # fmt: skip
+    with ExitStack() as stack:
+        taken: list[str] = []
+        while True:
+            for gpu in (g for g in gpus if g not in taken):
+                lock = Lock(lock_folder() / f"gpu_{gpu}.lock")
+                if lock.try_take(say) is None:
+                    stack.callback(lock.release)
+                    taken.append(gpu)
+                if len(taken) == count:
+                    say(f"on GPU {', '.join(taken)}")
+                    yield {VARIABLE: ",".join(taken)}
+                    return
+            stack.close()  # give back what was taken, so that two jobs never wait for each other
+            taken = []
+            say("all GPUs are taken; waiting")
+            time.sleep(10)

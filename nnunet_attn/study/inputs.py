@@ -1,0 +1,114 @@
+"""What a training was made from, as digests: the dataset's files, its fingerprint, the plans and the fold's cases.
+
+Files are hashed once; after that only those whose size or time has changed, so that a check of a study takes seconds.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from nnunet_attn.comparison.results import DATA_KEYS, digest
+from nnunet_attn.files import sha256, write_json
+from nnunet_attn.study.matrix import Job, Matrix
+
+FILES = ("imagesTr", "labelsTr")
+WORDS = {
+    "dataset.json": "dataset.json",
+    "files": "images or labels",
+    "fingerprint": "the dataset's fingerprint",
+    "plans": "the plans",
+    "fold": "the cases of the fold",
+}
+
+
+class Inputs:
+    """Digests of a study's inputs, each worked out once.
+
+    Args:
+        matrix: The study.
+        hash_files: Whether to read files that were never hashed. Without, their digest is left out.
+    """
+
+    def __init__(self, matrix: Matrix, *, hash_files: bool):
+        self.matrix, self.hash_files = matrix, hash_files
+        self._datasets: dict[str, dict[str, str | None]] = {}
+        self._plans: dict[tuple[str, str, str], str | None] = {}
+        self._folds: dict[tuple[int, int], str] = {}
+
+    def of(self, job: Job) -> dict[str, str]:
+        """Digests of a training's inputs; those that are not at hand are left out."""
+        model, layout = job.model, self.matrix.layout
+        assert model is not None
+        if model.dataset not in self._datasets:
+            self._datasets[model.dataset] = self._dataset(model.dataset)
+        key = (model.dataset, model.plans, model.configuration)
+        if key not in self._plans:
+            path = layout.preprocessed / model.dataset / f"{model.plans}.json"
+            self._plans[key] = _plans_digest(path, model.configuration)
+        found: dict[str, str | None] = self._datasets[model.dataset] | {"plans": self._plans[key]}
+        splits = self.matrix.splits[job.dataset]
+        if job.fold is not None and splits is not None:
+            place = (job.dataset, job.fold)
+            if place not in self._folds:
+                self._folds[place] = digest(splits[job.fold])
+            found["fold"] = self._folds[place]
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _dataset(self, name: str) -> dict[str, str | None]:
+        layout = self.matrix.layout
+        description = _read(layout.raw / name / "dataset.json") or _read(layout.preprocessed / name / "dataset.json")
+        fingerprint = _read(layout.preprocessed / name / "dataset_fingerprint.json")
+        return {
+            "dataset.json": digest({key: description.get(key) for key in DATA_KEYS}) if description else None,
+            "fingerprint": digest(fingerprint) if fingerprint else None,
+            "files": self._files(name),
+        }
+
+    def _files(self, name: str) -> str | None:
+        """One digest of the names and contents of all images and labels."""
+        raw = self.matrix.layout.raw / name
+        cache = self.matrix.layout.folder / "inputs" / f"{name}.json"
+        known = _read(cache) or {}
+        present: dict[str, list] = {}
+        for part in FILES:
+            if not (raw / part).is_dir():
+                return None
+            for path in sorted((raw / part).iterdir()):
+                if path.is_file() and not path.name.startswith("."):
+                    stat, key = path.stat(), f"{part}/{path.name}"
+                    before = known.get(key)
+                    if before is None and not self.hash_files:
+                        return None
+                    now = [stat.st_size, stat.st_mtime_ns]
+                    present[key] = before if before and before[:2] == now else [*now, sha256(path)]
+        if present != known and self.hash_files:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache, present)
+        joined = "\n".join(f"{key} {entry[2]}" for key, entry in present.items())
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def changed_inputs(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """What differs, in words, of what is known at both times."""
+    return [WORDS.get(key, key) for key, value in before.items() if key in now and now[key] != value]
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _plans_digest(path: Path, configuration: str) -> str | None:
+    """Digest of what of a configuration makes a difference to a training; None where there are no plans."""
+    plans = _read(path)
+    if plans is None or configuration not in plans.get("configurations", {}):
+        return None
+    levels: list[dict] = []
+    name: str | None = configuration
+    while name is not None:
+        levels.append(plans["configurations"][name])
+        name = levels[-1].get("inherits_from")
+    return digest(levels)

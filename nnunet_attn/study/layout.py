@@ -1,0 +1,143 @@
+"""Where a study's files lie: nnU-Net's three folders, and the study's own."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.study.schema import DatasetChoice, Study
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders of a study.
+
+    Attributes:
+        folder: The study's own: markers, logs, predictions, report, and nnU-Net's folders unless the environment's.
+        raw, preprocessed, results: nnU-Net's.
+    """
+
+    folder: Path
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+    def marker(self, job: str) -> Path:
+        return self.folder / "done" / f"{job}.json"
+
+    def state(self, job: str) -> Path:
+        return self.folder / "state" / f"{job}.json"
+
+    def log(self, job: str) -> Path:
+        return self.folder / "logs" / f"{job}.log"
+
+    def lock(self, job: str) -> Path:
+        """The lock of a job; a fold's lies with the results, where every study that trains it looks."""
+        kind, _, rest = job.partition("/")
+        if kind == "train":
+            model, _, fold = rest.rpartition("/")
+            return self.results / model / f".{fold}.lock"
+        if kind == "predict":
+            return self.folder / "locks" / f"{job}.lock"
+        return self.preprocessed / f".{rest.partition('/')[0]}.lock"
+
+    def environment(self) -> dict[str, str]:
+        """nnU-Net's variables."""
+        return dict(zip(VARIABLES, map(str, (self.raw, self.preprocessed, self.results)), strict=True))
+
+
+def find_layout(study: Study, folder: Path | None) -> Layout:
+    """The folders of a study.
+
+    Args:
+        study: The study.
+        folder: Its own folder; by default one of the study's name beside the file.
+
+    Raises:
+        UserError: ``folders: environment``, and a variable of nnU-Net's is not set.
+    """
+    folder = (folder or study.file.parent / study.name).resolve()
+    if not study.environment:
+        return Layout(folder, *(folder / name for name in VARIABLES))
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
+    if missing:
+        raise study.document.error(
+            ("folders",), f"folders: environment needs nnU-Net's variables; {', '.join(missing)} not set"
+        )
+    return Layout(folder, *(Path(os.environ[name]).resolve() for name in VARIABLES))
+
+
+def dataset_name(study: Study, layout: Layout, choice: DatasetChoice) -> str:
+    """Name of a dataset's folder, such as Dataset027_ACDC.
+
+    Raises:
+        UserError: it is in none of nnU-Net's folders and is not to be converted, or its number is taken twice.
+    """
+    number = choice.dataset if isinstance(choice.dataset, int) else int(choice.dataset[7:10])
+    pattern = re.compile(rf"Dataset{number:03d}_\w[\w-]*")
+    roots = (layout.raw, layout.preprocessed, layout.results)
+    found = sorted({p.name for root in roots for p in root.glob(f"Dataset{number:03d}_*") if pattern.fullmatch(p.name)})
+    wanted = choice.dataset if isinstance(choice.dataset, str) else None
+    if wanted is None and choice.convert is not None:
+        wanted = f"Dataset{number:03d}_{choice.convert.name}"
+    place = (*choice.place, "dataset")
+    if len(found) > 1 or (found and wanted and found != [wanted]):
+        expected = f", expected {wanted}" if wanted else ""
+        raise study.document.error(place, f"number {number} belongs to {', '.join(found)}{expected}; nnU-Net allows "
+                                   "each number only once")  # fmt: skip
+    if found or (choice.convert is not None and wanted):
+        return wanted or found[0]
+    raise study.document.error(place, f"dataset {choice.dataset} is not in {layout.raw}; put it there, or say how it "
+                               "is made with convert: {converter: ..., source: ...}")  # fmt: skip
+
+
+def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) -> list[dict] | None:
+    """The folds of a dataset, from nnU-Net's split file, else the study's, else the converter's; None without any.
+
+    Raises:
+        UserError: the file is none of folds, or nnU-Net holds another one than the study asks for.
+    """
+    import json
+
+    def read(path: Path) -> list[dict]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content = content["splits_final"] if isinstance(content, dict) else content
+            folds = [{part: sorted(fold[part]) for part in ("train", "val")} for fold in content]
+        except OSError as error:
+            raise study.document.error((*choice.place, "splits"), f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise study.document.error((*choice.place, "splits"), f"{path} is no split file of nnU-Net's, a list of "
+                                       "{train: [...], val: [...]}") from error  # fmt: skip
+        if not folds:
+            raise study.document.error((*choice.place, "splits"), f"{path} has no fold")
+        return folds
+
+    present = layout.preprocessed / name / "splits_final.json"
+    wanted = read(choice.splits) if choice.splits is not None else None
+    if present.is_file():
+        folds = read(present)
+        if wanted is not None and folds != wanted:
+            raise study.document.error(
+                (*choice.place, "splits"),
+                f"{present} holds other folds than {choice.splits}; nnU-Net would keep using them. Leave splits out, "
+                "or use a folder of the study's own",
+            )
+        return folds
+    converted = layout.raw / name / "splits_final.json"
+    if wanted is None and converted.is_file():
+        return read(converted)
+    return wanted
+
+
+def check_folder(layout: Layout) -> None:
+    """Refuse a study's folder that is no folder.
+
+    Raises:
+        UserError: there is a file of that name.
+    """
+    if layout.folder.exists() and not layout.folder.is_dir():
+        raise UserError(f"{layout.folder} is not a folder; give the study's folder with -o")

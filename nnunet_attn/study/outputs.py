@@ -1,0 +1,113 @@
+"""Is what a step makes there, complete and readable? Each function returns one line on what is missing, or None."""
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Collection, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+SCORES = "nnunet_attn_metrics.csv"  # as nnunet-attn evaluate writes them, beside the validation or the predictions
+FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; None if it is missing or cut."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def plans_problem(folder: Path, plans: Sequence[str]) -> str | None:
+    """Of a dataset's folder in nnUNet_preprocessed."""
+    for name in ("dataset_fingerprint", *plans):
+        if not isinstance(read_json(folder / f"{name}.json"), dict):
+            return f"{name}.json is missing"
+    return None
+
+
+def data_folder(folder: Path, plans: str, configuration: str) -> Path | None:
+    """Where the preprocessed data of a configuration lie; None where the plans do not say."""
+    content = read_json(folder / f"{plans}.json")
+    levels = content.get("configurations", {}) if isinstance(content, dict) else {}
+    name: str | None = configuration
+    while name in levels:
+        if "data_identifier" in levels[name]:
+            return folder / levels[name]["data_identifier"]
+        name = levels[name].get("inherits_from")
+    return None
+
+
+def data_problem(folder: Path, plans: str, configuration: str) -> str | None:
+    """Whether every training case is preprocessed; nnU-Net writes each case's .pkl last."""
+    data = data_folder(folder, plans, configuration)
+    if data is None:
+        return f"{plans}.json has no configuration {configuration}"
+    description = read_json(folder / "dataset.json")
+    if not isinstance(description, dict):
+        return f"{folder.name}/dataset.json is missing"
+    count = sum(entry.name.endswith(".pkl") for entry in os.scandir(data)) if data.is_dir() else 0
+    wanted = int(description["numTraining"])
+    return None if count == wanted else f"{data.name} holds {count} of {wanted} cases"
+
+
+# ---- trainings -------------------------------------------------------------------------------------------------------
+
+
+def checkpoint_problem(path: Path) -> str | None:
+    """Whether a checkpoint is complete. It is a zip archive with a checksum of every part."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        return f"{path.name} cannot be read ({error})"
+    return None if bad is None else f"{path.name} is damaged"
+
+
+def summary_problem(validation: Path, cases: Collection[str] | None, ending: str | None) -> str | None:
+    """Whether validation/summary.json scores every validation case."""
+    content = read_json(validation / "summary.json")
+    try:
+        files = [PureWindowsPath(case["prediction_file"]).name for case in content["metric_per_case"]]
+    except (TypeError, KeyError):
+        return "validation/summary.json is missing" if content is None else "validation/summary.json cannot be read"
+    if cases is not None and ending is not None:
+        missing = sorted(set(cases) - {name.removesuffix(ending) for name in files})
+        if missing:
+            return f"validation/summary.json lacks {len(missing)} of {len(cases)} cases, {missing[0]} first"
+    return None
+
+
+def training_problem(fold: Path, cases: Collection[str] | None, ending: str | None) -> str | None:
+    """Whether a fold is trained and validated; checkpoints are only looked for, not read."""
+    if not (fold / FINAL).is_file():
+        return "not trained to the end"
+    return summary_problem(fold / "validation", cases, ending)
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file or folder to ``NAME.WHY-N``; a fold to ``WHY-N.fold_X``, which nnU-Net does not take for one."""
+    number = 1
+    while True:
+        name = f"{why}-{number}.{path.name}" if path.name.startswith("fold_") else f"{path.name}.{why}-{number}"
+        target = path.with_name(name)
+        if not target.exists():
+            path.rename(target)
+            return target
+        number += 1
+
+
+def planned_epochs(fold: Path, trainer: str) -> int | None:
+    """How many epochs a training has, from nnU-Net's debug.json, else from the trainer's name."""
+    settings = read_json(fold / "debug.json")
+    if isinstance(settings, dict) and str(settings.get("num_epochs", "")).isdigit():
+        return int(settings["num_epochs"])
+    found = re.search(r"_(\d+)epochs?(?:_|$)", trainer)
+    return int(found[1]) if found else None

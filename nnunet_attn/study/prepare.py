@@ -1,0 +1,107 @@
+"""Jobs that make data: convert, plan, preprocess. What is there already is left alone."""
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import write_json
+from nnunet_attn.study.matrix import NETWORK_PLANS
+from nnunet_attn.study.outputs import data_problem, plans_problem
+from nnunet_attn.study.schema import PLANNERS, PlansWithChanges
+
+if TYPE_CHECKING:
+    from nnunet_attn.study.job import Run
+
+
+def _processes() -> int:
+    """How many processes a step of preparation takes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores)
+
+
+def convert(run: "Run") -> dict[str, object]:
+    """Make the raw dataset."""
+    conversion = run.matrix.study.datasets[run.job.dataset].convert
+    assert conversion is not None
+    if (run.layout.raw / run.name / "dataset.json").is_file():
+        run.log.say("the raw dataset is there")
+        return {}
+    options: list[object] = ["--name", run.name[11:], "--processes", _processes(), *conversion.options]
+    if conversion.num_folds is not None:
+        options += ["--num-folds", conversion.num_folds]
+    if conversion.split is not None:
+        options += ["--split", conversion.split]
+    for folder in (run.layout.raw, run.layout.preprocessed):
+        folder.mkdir(parents=True, exist_ok=True)
+    run.command("nnunet-attn", "convert", conversion.converter, *conversion.sources, int(run.name[7:10]), *options)
+    return {}
+
+
+def plan(run: "Run") -> dict[str, object]:
+    """Fingerprint, plans, and the split file if the study brings one."""
+    folder = run.layout.preprocessed / run.name
+    number, wanted = int(run.name[7:10]), run.matrix.plans[run.job.dataset]
+    if plans_problem(folder, ()) is not None:
+        run.command("nnUNetv2_extract_fingerprint", "-d", number, "-np", _processes(), "--verify_dataset_integrity")
+    changed = run.matrix.study.datasets[run.job.dataset].changed
+    for name in wanted:
+        _make_plans(run, name, changed)
+    if not (folder / "dataset.json").is_file():
+        shutil.copyfile(run.layout.raw / run.name / "dataset.json", folder / "dataset.json")
+    splits = run.matrix.splits[run.job.dataset]
+    if splits is not None and not (folder / "splits_final.json").is_file():
+        write_json(folder / "splits_final.json", splits)
+    return {"plans": wanted}
+
+
+def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> None:
+    folder, number = run.layout.preprocessed / run.name, int(run.name[7:10])
+    if (folder / f"{name}.json").is_file():
+        return
+    if name in changed:
+        change = changed[name]
+        _make_plans(run, change.source, changed)
+        choice = run.matrix.study.datasets[run.job.dataset]
+        for configuration in sorted({row.configuration or choice.configuration for row in run.matrix.study.rows
+                                     if (row.plans or choice.plans) == name}):  # fmt: skip
+            words: list[object] = ["-overwrite_plans_name", name, "-c", configuration]
+            words += ["-overwrite_target_spacing", *change.spacing] if change.spacing else []
+            words += ["--patch-size", *change.patch] if change.patch else []
+            words += ["--batch-size", change.batch] if change.batch else []
+            run.command("nnunet-attn", "plan", number, "--from", change.source, *words)
+    elif name in NETWORK_PLANS:
+        run.command("nnunet-attn", "plan", number, "--network", NETWORK_PLANS[name])
+    else:
+        run.command("nnUNetv2_plan_experiment", "-d", number, "-pl", PLANNERS[name])
+
+
+def preprocess(run: "Run") -> dict[str, object]:
+    """Preprocess one configuration, unless its data are there (plans may share them)."""
+    plans, configuration = str(run.job.plans), str(run.job.configuration)
+    folder = run.layout.preprocessed / run.name
+    if data_problem(folder, plans, configuration) is not None:
+        run.command(
+            "nnUNetv2_preprocess", "-d", int(run.name[7:10]), "-plans_name", plans, "-c", configuration,
+            "-np", _processes(),
+        )  # fmt: skip
+    problem = data_problem(folder, plans, configuration)
+    if problem is not None:
+        raise UserError(f"after nnUNetv2_preprocess, {problem}")
+    if not (folder / "splits_final.json").is_file():
+        _make_splits(run)
+    return {}
+
+
+def _make_splits(run: "Run") -> None:
+    """nnU-Net's own five folds, which it would make in the first training; several start at the same time here."""
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    description = json.loads((run.layout.preprocessed / run.name / "dataset.json").read_text(encoding="utf-8"))
+    references = run.layout.preprocessed / run.name / "gt_segmentations"
+    ending = description["file_ending"]
+    cases = sorted(p.name.removesuffix(ending) for p in references.iterdir() if p.name.endswith(ending))
+    splits = generate_crossval_split(cases, seed=12345, n_splits=5)
+    plain = [{part: [str(case) for case in cases] for part, cases in fold.items()} for fold in splits]
+    write_json(run.layout.preprocessed / run.name / "splits_final.json", plain)

@@ -1,0 +1,153 @@
+"""What ``check``, ``status`` and ``list`` print."""
+
+from collections import Counter
+
+from nnunet_attn.catalog import STOCK
+from nnunet_attn.study.commands import tail
+from nnunet_attn.study.markers import Done
+from nnunet_attn.study.matrix import Job, Matrix
+from nnunet_attn.study.states import DEFAULT_EPOCHS, DONE, FAILED, RUNNING, STALLED, STOPPED, THERE, State, duration
+from nnunet_attn.trainer_names import parse_trainer_name
+
+States = dict[str, State]
+
+
+def _columns(lines: list[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = ("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def check_text(matrix: Matrix, states: States, done: Done) -> str:
+    """The matrix: trainings done of those asked for, by row and dataset; then what to know and what it costs."""
+    by_cell: dict[tuple[int, int], list[Job]] = {}
+    for job in matrix.trainings:
+        if job.model is not None:
+            by_cell.setdefault((job.model.row, job.dataset), []).append(job)
+    lines = [["", *matrix.names]]
+    for r, row in enumerate(matrix.study.rows):
+        cells = []
+        for d in range(len(matrix.names)):
+            jobs = by_cell[r, d]
+            words = Counter(states[job.id].word for job in jobs)
+            cell = f"{words[DONE] + words[THERE]} of {len(jobs)}"
+            extra = [f"{words[w]} {w}" for w in (RUNNING, STALLED, STOPPED, FAILED) if words[w]]
+            cells.append(cell + (f" ({', '.join(extra)})" if extra else ""))
+        lines.append([row.text, *cells])
+    study = matrix.study
+    repeats = sorted({row.repeats for row in study.rows})
+    size = f"{len(matrix.trainings)} trainings, {len(study.rows)} rows on {len(matrix.names)} datasets"
+    text = [
+        f"{study.name}: {size}, {' or '.join(map(str, repeats))} repeats, device {study.device}",
+        f"folder {matrix.layout.folder}, results {matrix.layout.results}",
+        "",
+        "trainings done:",
+        _columns(lines),
+        "",
+        *_preparation(matrix, states),
+        *_changes(done, matrix, states),
+        cost_text(matrix, states),
+    ]
+    return "\n".join(text)
+
+
+def _preparation(matrix: Matrix, states: States) -> list[str]:
+    lines = []
+    for i, name in enumerate(matrix.names):
+        steps = [
+            job for job in matrix.jobs.values() if job.dataset == i and job.kind in ("convert", "plan", "preprocess")
+        ]
+        missing = [job.id for job in steps if states[job.id].word not in (DONE, THERE)]
+        folds = ", ".join(map(str, matrix.folds[i]))
+        made = "of the converter" if matrix.study.datasets[i].convert else "as nnU-Net will make them"
+        origin = made if matrix.splits[i] is None else "of the split file"
+        lines.append(
+            f"{name}: folds {folds} ({origin}); " + (f"to do: {', '.join(missing)}" if missing else "prepared")
+        )
+    return lines
+
+
+def _changes(done: Done, matrix: Matrix, states: States) -> list[str]:
+    lines = [f"to run again: {job}: {reason}" for job, reason in done.gone.items()]
+    lines += [f"changed: {job} was trained before {', '.join(what)} changed (--retrain trains it anew)"
+              for job, what in done.flags.items()]  # fmt: skip
+    taken = sum(states[job.id].word == THERE for job in matrix.trainings)
+    if taken:
+        lines.append(f"{taken} trainings are complete and not by this study; run scores them and takes them over")
+    bare = [row.text for row in matrix.study.rows if row.trainer == STOCK]
+    if matrix.study.device == "cpu" and bare:
+        lines.append(f"{bare[0]} takes all cores, whatever threads says; with a schedule it does not")
+    return lines
+
+
+def cost_text(matrix: Matrix, states: States) -> str:
+    """Hours of epochs so far and to come, from the logs of the same row on the same dataset, any fold or repeat."""
+    spent = sum(states[job.id].hours for job in matrix.trainings)
+    seconds: dict[tuple[int, int], list[float]] = {}
+    for job in matrix.trainings:
+        value = states[job.id].epoch_seconds
+        if value is not None and job.model is not None:
+            seconds.setdefault((job.model.row, job.dataset), []).append(value)
+    left, known, unknown = 0.0, 0, 0
+    for job in matrix.trainings:
+        state = states[job.id]
+        if state.word in (DONE, THERE) or job.model is None:
+            continue
+        of_row = sorted(seconds.get((job.model.row, job.dataset), []))
+        if not of_row:
+            unknown += 1
+            continue
+        known += 1
+        left += max(0, planned(job, state) - state.epoch) * of_row[len(of_row) // 2]
+    text = f"epochs so far: {spent:.1f} h"
+    if known:
+        text += f"; to come: {left / 3600:.1f} h for {known} trainings, one after the other"
+    if unknown:
+        text += f"; {unknown} trainings are of rows that have no log yet, so their cost is not known"
+    return text
+
+
+def planned(job: Job, state: State) -> int:
+    """Epochs of a training: from its log, its name, else nnU-Net's 1000."""
+    if state.epochs:
+        return state.epochs
+    parsed = parse_trainer_name(job.model.trainer) if job.model else None
+    return parsed.epochs if parsed and parsed.epochs else DEFAULT_EPOCHS
+
+
+def status_text(matrix: Matrix, states: States, *, everything: bool = False) -> str:
+    """A line for each job that is under way or failed; counts of the others."""
+    counts = Counter(states[job.id].word for job in matrix.trainings)
+    done = counts[DONE] + counts[THERE]
+    parts = [f"{counts[w]} {w}" for w in (RUNNING, STALLED, STOPPED, FAILED) if counts[w]]
+    waiting = len(matrix.trainings) - done - sum(counts[w] for w in (RUNNING, STALLED, STOPPED, FAILED))
+    lines = [f"{matrix.study.name}: {done} of {len(matrix.trainings)} trainings done"
+             + "".join(f", {part}" for part in parts) + f", {waiting} waiting"]  # fmt: skip
+    for job in matrix.jobs.values():
+        state = states[job.id]
+        quiet = state.word in (DONE, THERE) and not state.note
+        if (quiet or (state.word == "waiting" and not state.epoch and not state.note)) and not everything:
+            continue
+        lines.append(job_line(job, state))
+        if state.word == FAILED:
+            lines += [f"    | {line}" for line in tail(matrix.layout.log(job.id), 4)]
+    lines.append(cost_text(matrix, states))
+    return "\n".join(lines)
+
+
+def job_line(job: Job, state: State) -> str:
+    """One job in one line."""
+    facts = []
+    if state.word not in (DONE, THERE) and (state.epoch or state.epochs) and job.kind == "train":
+        facts.append(f"epoch {state.epoch} of {planned(job, state)}")
+        if state.epochs and state.epoch >= state.epochs:
+            facts.append("validating")
+    if state.dice is not None and state.word != DONE:
+        facts.append(f"pseudo Dice {state.dice:.3f}")
+    if state.word == RUNNING and state.seconds_left:
+        facts.append(f"{duration(state.seconds_left)} left")
+    if state.host and state.word != DONE:
+        facts.append(state.host + (f", Slurm job {state.slurm_job}" if state.slurm_job else ""))
+    if state.note:
+        facts.append(state.note)
+    return f"{state.word:8} {job.id}" + (f"  ({'; '.join(facts)})" if facts else "")

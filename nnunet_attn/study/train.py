@@ -1,0 +1,142 @@
+"""Jobs that train and predict, with nnU-Net's own commands; they go on from what an earlier try has left."""
+
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_attn.comparison.results import summary_scores
+from nnunet_attn.errors import UserError
+from nnunet_attn.files import complete_folder
+from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.study.outputs import (
+    BEST,
+    FINAL,
+    LATEST,
+    SCORES,
+    checkpoint_problem,
+    set_aside,
+    summary_problem,
+    training_problem,
+)
+from nnunet_attn.study.states import expected_cases
+
+if TYPE_CHECKING:
+    from nnunet_attn.study.job import Run
+
+
+def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
+    """The checkpoint that a training goes on from, by nnU-Net's own order; those that cannot be read are set aside.
+
+    Without any readable one, but with some that could not be read, the whole folder is set aside: the fold begins anew.
+    """
+    for left in fold.glob("*.pth.tmp"):
+        left.unlink()
+    damaged = False
+    for name in (FINAL, LATEST, BEST):
+        path = fold / name
+        if not path.exists():
+            continue
+        problem = checkpoint_problem(path)
+        if problem is None:
+            return name
+        damaged = True
+        say(f"{problem}; set aside as {set_aside(path, 'corrupt').name}")
+    if damaged:
+        say(f"no checkpoint can be read, the fold begins anew; the old folder is now {set_aside(fold, 'aside').name}")
+    return None
+
+
+def train(run: "Run") -> dict[str, object]:
+    """Train one fold to the end, validate it, score it."""
+    model, study = run.job.model, run.matrix.study
+    assert model is not None
+    fold = run.layout.results / run.job.id.partition("/")[2]
+    cases, ending = expected_cases(run.matrix, run.job)
+    command: list[object] = [
+        "nnUNetv2_train", int(run.name[7:10]), model.configuration, run.job.fold, "-tr", model.trainer,
+        "-p", model.plans, "-device", study.device,
+    ]  # fmt: skip
+    if run.job.gpus > 1:
+        command += ["-num_gpus", run.job.gpus]
+    found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None
+    if found is None:
+        run.command(*command, **_threads(run))
+    elif found != FINAL:
+        run.log.say(f"goes on from {found}")
+        run.command(*command, "--c", **_threads(run))
+    elif summary_problem(fold / "validation", cases, ending) is not None:
+        run.command(*command, "--val", **_threads(run))
+    problem = training_problem(fold, cases, ending) or checkpoint_problem(fold / FINAL)
+    if problem is not None:
+        raise UserError(f"nnUNetv2_train has ended, but {fold}: {problem}")
+    if not scores_fit(fold):
+        _score(run, fold, None, fold / SCORES)
+    return {}
+
+
+def _threads(run: "Run") -> dict[str, str]:
+    """Of the training only: planning dies of nnUNet_n_proc_DA=0, and OMP_THREAD_LIMIT makes torch hang."""
+    threads = str(run.job.threads)
+    if run.matrix.study.device == "cuda":
+        return {} if "nnUNet_n_proc_DA" in os.environ else {"nnUNet_n_proc_DA": threads}
+    return {
+        "NNUNET_ATTN_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+        "nnUNet_n_proc_DA": "0",
+        "nnUNet_def_n_proc": threads,
+    }
+
+
+def _score(run: "Run", predictions: Path, references: Path | None, scores: Path) -> None:
+    """All metrics by case, beside the predictions."""
+    words: list[object] = ["nnunet-attn", "evaluate", predictions]
+    words += [references] if references is not None else []
+    tolerance = run.matrix.study.report.get("nsd_tolerance")
+    words += ["--nsd-tolerance", tolerance] if tolerance is not None else []
+    run.command(*words, "-o", scores, "-np", run.job.threads)
+
+
+def scores_fit(fold: Path) -> bool:
+    """Whether the scores of a fold are those of its validation as it is now: the same Dice for the same cases."""
+    if not (fold / SCORES).is_file():
+        return False
+    description = fold.parent / "dataset.json"
+    ending = json.loads(description.read_text(encoding="utf-8"))["file_ending"]
+    cases = summary_scores(fold / "validation" / "summary.json", Classes.from_file(description), ending)
+    stored = {(case, name): v["Dice"] for case, classes in cases.items() for name, v in classes.items()}
+    with (fold / SCORES).open(encoding="utf-8", newline="") as file:
+        scored = {
+            (line["case"], line["class"]): float(line["value"] or "nan")
+            for line in csv.DictReader(file)
+            if line["metric"] == "Dice"
+        }
+    return scored.keys() == stored.keys() and all(
+        math.isclose(value, scored[key], abs_tol=1e-5) or (math.isnan(value) and math.isnan(scored[key]))
+        for key, value in stored.items()
+    )
+
+
+def predict(run: "Run") -> dict[str, object]:
+    """Predict imagesTs with the ensemble of the folds, and score it."""
+    model = run.job.model
+    assert model is not None
+    images, references = (run.layout.raw / run.name / part for part in ("imagesTs", "labelsTs"))
+    for folder in (images, references):
+        if not folder.is_dir():
+            raise UserError(f"test: true, but {folder} is missing")
+    output = run.layout.folder / run.job.id
+    with complete_folder(output, overwrite=True) as temporary:
+        device = run.matrix.study.device
+        workers = [] if device == "cuda" else ["-npp", 1, "-nps", 1]
+        run.command(
+            "nnUNetv2_predict", "-i", images, "-o", temporary, "-d", int(run.name[7:10]), "-c", model.configuration,
+            "-tr", model.trainer, "-p", model.plans, "-f", *run.job.folds, "-device", device, *workers,
+        )  # fmt: skip
+        shutil.copyfile(run.layout.preprocessed / run.name / "dataset.json", temporary / "dataset.json")
+        _score(run, temporary, references, temporary / SCORES)
+    return {}
