@@ -5,8 +5,7 @@ parameters and the logits that they give. Weights are made from each parameter's
 initialisation, so that a rewritten network is held to the same numbers. The network is built the way nnU-Net's
 predictor builds it, by ``build_network_architecture``.
 
-``python tests/test_golden.py`` adds what is new (trainers go into ``trainer_names.txt`` first) and changes nothing that
-is there.
+``python tests/test_golden.py`` adds the trainers of the catalogue that are new and changes nothing that is there.
 """
 
 import gzip
@@ -144,10 +143,13 @@ def test_checkpoints_stay(variant):
 
 def test_every_written_trainer_is_frozen():
     missing = {name for name, _ in written_trainers()} - set(NAMES.read_text(encoding="utf-8").split())
-    assert not missing, f"add to {NAMES.name} and run python {Path(__file__).name}: {sorted(missing)}"
+    assert not missing, f"run python tests/{Path(__file__).name} to freeze {sorted(missing)}"
 
 
 def add_what_is_new() -> None:
+    frozen = NAMES.read_text(encoding="utf-8").split()
+    new = [name for name, _ in written_trainers() if name not in frozen]
+    NAMES.write_text("".join(f"{name}\n" for name in (*frozen, *new)), encoding="utf-8")
     all_shapes = read_shapes() if SHAPES.is_file() else {}
     all_logits = read_logits() if LOGITS.is_file() else {}
     for variant in variants():
