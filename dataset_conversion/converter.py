@@ -20,7 +20,7 @@ from nnunet_attn import __version__
 from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found, some
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.dataset_conversion.folds import SEED, SplitRule, about_folds, leaks, make_folds
-from nnunet_attn.dataset_conversion.groups import read_groups, with_groups
+from nnunet_attn.dataset_conversion.groups import with_groups
 from nnunet_attn.dataset_conversion.sources import Content, File, open_sources
 from nnunet_attn.dataset_conversion.target import (
     one_line,
@@ -33,6 +33,7 @@ from nnunet_attn.dataset_conversion.volumes import check_geometry
 from nnunet_attn.dataset_conversion.workers import in_parallel
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_folder, refuse_existing, write_json
+from nnunet_attn.groups import read_groups
 
 Folds = list[dict[str, list[str]]]
 

@@ -8,12 +8,13 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "errors", "files", "trainer_names"}
+BOTTOM = {"catalog", "errors", "files", "groups", "trainer_names"}
 MAY_IMPORT = {
     "catalog": set(),
     "trainer_names": {"catalog"},
     "errors": set(),
     "files": {"errors"},
+    "groups": {"errors"},
     "_startup": set(),
     "_discovery": {"trainer_names", "trainers"},
     "blocks": {"blocks"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "study"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
-WITHOUT_NNUNET = {"catalog", "errors", "files", "trainer_names", "complexity", "_startup", "_discovery"}
+WITHOUT_NNUNET = {"catalog", "errors", "files", "groups", "trainer_names", "complexity", "_startup", "_discovery"}
 WITHOUT_NNUNET |= {"blocks", "architectures"}
 
 

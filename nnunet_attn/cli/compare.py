@@ -4,15 +4,22 @@
 
 Takes the final validation of all folds that are complete in every row, from nnU-Net's results folder. Rows that were
 trained or validated on different data are refused; different plans, schedules, recipes and budgets are allowed and
-flagged. The answer is "no significant difference" unless Wilcoxon's test over patients (Holm-corrected over the rows)
-and the bootstrap interval both say otherwise.
+flagged. Trainers that differ by _run2, _run3, ... alone are repeats and become one row.
+
+The answer is "no significant difference" unless Wilcoxon's test over groups (patients, videos, slides; Holm-corrected
+over the rows) and the interval of the mean both say otherwise. Where it is not known which cases belong together,
+difference and interval are shown and nothing is claimed.
+
+A test set instead of the validation, with the predictions of each row:
+  nnunet-attn compare 27 -c 2d --trainers nnUNetTrainer nnUNetTrainerDCAUNet \\
+      --test nnUNetTrainer=PREDICTIONS_A nnUNetTrainerDCAUNet=PREDICTIONS_B
 
 Written into one folder: report.html (self-contained), report.md, tables as CSV, comparison.json, figures, overlays."""
 
 import argparse
 from pathlib import Path
 
-from nnunet_attn.cli.evaluate import default_processes
+from nnunet_attn.cli import options as shared
 
 HELP = "compare trained models with the stock trainer: tables, tests, cost, report"
 
@@ -20,32 +27,41 @@ HELP = "compare trained models with the stock trainer: tables, tests, cost, repo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="number or name")
     parser.add_argument("-c", "--configuration", required=True, help="for example 2d or 3d_fullres")
-    parser.add_argument(
-        "-tr", "--trainers", nargs="+", required=True, metavar="NAME[:PLANS]", help="rows, the baseline first"
-    )
-    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="default: all folds of the split")
+    shared.add_trainers(parser, "rows, the baseline first")
+    shared.add_folds(parser, "all of the split")
     parser.add_argument(
         "--test",
         nargs="+",
-        type=Path,
-        metavar="PREDICTIONS",
-        help="instead of the validation: a folder of predictions of the test set for each row, in their order",
+        metavar="ROW=FOLDER",
+        help="instead of the validation: the folder of predictions of the test set for each of --trainers",
     )
     parser.add_argument("--references", type=Path, metavar="FOLDER", help="default: nnU-Net's own")
-    parser.add_argument(
-        "--patients",
-        metavar="RULE",
-        help="which patient a case belongs to: a regular expression (its first group is the patient) or a JSON file "
-        "case -> patient; default: names like patient007_frame01 are taken apart, other cases count as patients",
-    )
+    shared.add_groups(parser)
     parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
     parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD, which read all predictions")
     parser.add_argument("--published", action="store_true", help="also list what the papers print, with its protocol")
-    parser.add_argument("-o", "--output", type=Path, help="folder to write (default: compare_DATASET_CONFIGURATION)")
-    parser.add_argument("--overwrite", action="store_true", help="replace that folder")
-    parser.add_argument(
-        "-np", "--processes", type=int, default=default_processes(), metavar="N", help="default: %(default)s"
-    )
+    shared.add_output(parser, "folder to write (default: compare_DATASET_CONFIGURATION)")
+    shared.add_overwrite(parser)
+    shared.add_processes(parser)
+
+
+def rows_and_folders(texts: list[str]) -> dict[str, Path]:
+    """``ROW=FOLDER`` taken apart.
+
+    Raises:
+        UserError: it is something else, or a row has two folders.
+    """
+    from nnunet_attn.errors import UserError
+
+    result: dict[str, Path] = {}
+    for text in texts:
+        row, equals, folder = text.partition("=")
+        if not (row and equals and folder):
+            raise UserError(f"--test takes ROW=FOLDER for each of --trainers, such as nnUNetTrainer={text}; got {text}")
+        if row in result:
+            raise UserError(f"--test names {row} twice")
+        result[row] = Path(folder)
+    return result
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,9 +80,9 @@ def run(options: argparse.Namespace) -> int:
             options.configuration,
             options.trainers,
             folds=options.folds,
-            test=options.test,
+            test=rows_and_folders(options.test) if options.test else None,
             references=options.references,
-            patients=options.patients,
+            groups=options.groups,
             tolerance=options.nsd_tolerance,
             surface=not options.no_surface,
             processes=options.processes,

@@ -8,15 +8,11 @@ dataset.json that is found beside either folder. HD95 pools both directions (med
 the larger direction, which is another number."""
 
 import argparse
-import os
 from pathlib import Path
 
+from nnunet_attn.cli import options as shared
+
 HELP = "score predictions per case and class: Dice, IoU, HD95, surface distance"
-
-
-def default_processes() -> int:
-    """nnU-Net's own setting, or eight, but no more than there are cores."""
-    return min(int(os.environ.get("nnUNet_def_n_proc", 8)), os.cpu_count() or 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "references", type=Path, nargs="?", help="folder of references; nnU-Net's own for a trained model"
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, help="CSV file; the summary goes beside it (default: into PREDICTIONS)"
-    )
+    shared.add_output(parser, "CSV file; the summary goes beside it (default: into PREDICTIONS)")
     parser.add_argument(
         "--protocol",
         choices=("nnunet", "transunet"),
@@ -37,21 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without spacing; an absent class that is predicted scores Dice 1, a missed one 0 with HD95 0",
     )
     parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
-    parser.add_argument(
-        "-f", "--folds", nargs="+", metavar="FOLD", help="folds of a trained model (default: all it has)"
-    )
+    shared.add_folds(parser, "all that a trained model has")
+    shared.add_groups(parser)
     parser.add_argument("--only-predicted", action="store_true", help="accept references without prediction")
     parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names classes, regions, ignore label")
     parser.add_argument("-l", "--labels", type=int, nargs="+", help="label values to score, without dataset.json")
-    parser.add_argument(
-        "-np", "--processes", type=int, default=default_processes(), metavar="N", help="default: %(default)s"
-    )
+    shared.add_processes(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
     from nnunet_attn.files import check_writable
-    from nnunet_attn.scoring.evaluate import evaluate, text_table, write
+    from nnunet_attn.scoring.evaluate import evaluate, text_intervals, text_table, write
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
@@ -69,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
         dataset_json=options.dataset_json,
         labels=options.labels,
         folds=options.folds,
+        groups=options.groups,
         protocol=options.protocol,
         tolerance=options.nsd_tolerance,
         only_predicted=options.only_predicted,
@@ -76,5 +68,6 @@ def run(options: argparse.Namespace) -> int:
     )
     table, summary = write(result, output)
     print(text_table(result.summary))
+    print(text_intervals(result.summary))
     print(f"\n{result.summary['cases']} cases, protocol {options.protocol}; written: {table}, {summary}")
     return 0

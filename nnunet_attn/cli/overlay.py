@@ -8,6 +8,8 @@ A folder of predictions may also be a trained model's (TRAINER__PLANS__CONFIGURA
 import argparse
 from pathlib import Path
 
+from nnunet_attn.cli import options as shared
+
 HELP = "draw image, reference and predictions of some cases side by side"
 
 
@@ -15,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder with CASE_0000.ext, CASE_0001.ext, ...")
     parser.add_argument("--references", type=Path, required=True, help="folder of reference label maps")
     parser.add_argument("--predictions", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one per column")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="picture (png, svg, pdf)")
+    shared.add_output(parser, "picture (png, svg, pdf)", required=True)
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="cases to draw (default: spread over all)")
     parser.add_argument("--rows", type=int, default=4, help="at most so many cases; default %(default)s")
     parser.add_argument(

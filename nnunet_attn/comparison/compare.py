@@ -9,24 +9,18 @@ import pandas as pd
 
 from nnunet_attn.comparison.facts import Facts, measure_network, read_facts
 from nnunet_attn.comparison.flags import data_flags, learning_flags, training_flags, unlearned_classes
-from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation
-from nnunet_attn.comparison.paired import (
-    Verdict,
-    compare_with_baseline,
-    long_table,
-    patients_of,
-    shown_classes,
-    summarise,
-    verdicts,
-)
-from nnunet_attn.comparison.results import Model, digest
+from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation, unlisted_runs
+from nnunet_attn.comparison.paired import Verdict, compare_with_baseline, summarise, verdicts
+from nnunet_attn.comparison.results import digest
+from nnunet_attn.comparison.rows import Row, fold_rows
 from nnunet_attn.comparison.same_data import common_folds, hashes, refuse_unequal
-from nnunet_attn.comparison.statistics import RESAMPLES
+from nnunet_attn.comparison.scores import Scores, stack_scores
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import sha256
 from nnunet_attn.scoring.cases import Rules
 from nnunet_attn.scoring.classes import Classes
 from nnunet_attn.scoring.folders import find_dataset, find_splits, nnunet_folder
+from nnunet_attn.scoring.groups import Groups, find_groups
 
 
 @dataclass
@@ -34,24 +28,24 @@ class Comparison:
     """All that a report shows. The first row is the baseline.
 
     Attributes:
-        gathered: Scores of single cases, and their files.
+        rows: Trainers with plans; repeats of one are one row.
+        gathered: What was scored, and the files.
+        facts: By row.
         labels: The dataset's classes and their label values.
-        classes: Quantities shown: class name, or "mean", and title.
-        patients: Patient of each case.
-        table, summary, differences: See ``paired``.
+        tolerance: Of NSD.
+        scores: Of all cases.
+        summary, differences: See ``paired``.
         images: Folder of the cases' images; None if it is not at hand.
     """
 
     dataset: str
     configuration: str
-    models: list[Model]
+    rows: list[Row]
     gathered: Gathered
     facts: dict[str, Facts]
     labels: Classes
-    classes: dict[str, str]
     tolerance: float
-    patients: dict[str, str]
-    table: pd.DataFrame
+    scores: Scores
     summary: pd.DataFrame
     differences: pd.DataFrame
     verdicts: list[Verdict]
@@ -60,28 +54,36 @@ class Comparison:
     images: Path | None
 
     @property
-    def rows(self) -> list[str]:
-        return [model.name for model in self.models]
+    def names(self) -> list[str]:
+        return [row.name for row in self.rows]
+
+    @property
+    def groups(self) -> Groups:
+        """Which cases belong together."""
+        return self.scores.groups
 
     def to_json(self) -> dict:
         """Everything but the values of single cases, as JSON content."""
         rows = [
             {
-                "row": model.name,
-                "trainer": model.trainer,
-                "plans_name": model.plans_name,
-                "folds": {fold.name: fold.problem or "complete" for fold in model.folds.values()},
-                **vars(self.facts[model.name]),
+                "row": row.name,
+                "trainer": row.trainer,
+                "plans_name": row.model.plans_name,
+                "folds": {
+                    run.trainer: {fold.name: fold.problem or "complete" for fold in run.folds.values()}
+                    for run in row.runs
+                },
+                **vars(self.facts[row.name]),
             }
-            for model in self.models
+            for row in self.rows
         ]
         return {
             "dataset": self.dataset,
             "configuration": self.configuration,
             "evaluated": self.gathered.evaluated,
-            "cases": len(self.patients),
-            "patients": len(set(self.patients.values())),
-            "baseline": self.rows[0],
+            "cases": len(self.scores.keys),
+            "groups": self.groups.summary(),
+            "baseline": self.names[0],
             "rows": rows,
             "unit": self.gathered.unit,
             "nsd_tolerance": self.tolerance,
@@ -109,30 +111,28 @@ def compare(
     trainers: Sequence[str],
     *,
     folds: Sequence[str] | None = None,
-    test: Sequence[Path] | None = None,
+    test: Mapping[str, Path] | None = None,
     references: Path | None = None,
-    patients: str | None = None,
+    groups: str | None = None,
     tolerance: float = 1.0,
     surface: bool = True,
     measure: bool = True,
     processes: int = 1,
-    resamples: int = RESAMPLES,
 ) -> Comparison:
     """Compare trained models, the first being the baseline.
 
     Args:
         dataset: Number or name.
         configuration: For example "2d".
-        trainers: Rows ``TRAINER`` or ``TRAINER:PLANS``.
+        trainers: Rows ``TRAINER`` or ``TRAINER:PLANS``; those that differ by ``_run<K>`` alone become one.
         folds: Folds whose validation counts, where it is complete in every row; by default all of the split.
-        test: Instead of the validation: one folder of predictions of the test set per row, in their order.
+        test: Instead of the validation: a folder of predictions of the test set for each of ``trainers``.
         references: Their references, or the validation's; nnU-Net's own are found.
-        patients: See ``paired.patients_of``.
+        groups: Rule that tells which cases belong together, see ``scoring.groups.find_groups``.
         tolerance: Of NSD.
         surface: Score HD95 and NSD, for which all predictions are read.
         measure: Build each network to count parameters and GMACs.
         processes: Cases scored at the same time.
-        resamples: Of the bootstrap.
 
     Raises:
         UserError: rows were not trained and validated on the same data, nothing is complete, or files do not fit.
@@ -141,6 +141,7 @@ def compare(
     if test is None and "all" in (folds or ()):
         raise UserError("fold_all validates on its own training cases; give numbered folds")
     models = find_models(name, configuration, trainers, folds, test=test is not None)
+    rows = fold_rows(models)
     wanted = list(models[0].folds)
     used = [] if test is not None else common_folds(models, wanted)
     refuse_unequal(models, used, find_splits(name))
@@ -154,20 +155,21 @@ def compare(
     else:
         gathered = from_test_set(models, test, references or raw / "labelsTs", rules, processes=processes)
 
-    groups, how = patients_of([case for _, case in gathered.scores[models[0].name]], patients)
-    shown = shown_classes(list(classes.values))
-    everything = long_table(gathered.scores, groups)
-    table = everything[everything["class"].isin(shown)]
-    differences = compare_with_baseline(table, resamples=resamples)
-    facts = {model.name: read_facts(model) for model in models}
+    found = find_groups([case for _, case in gathered.scores[models[0].name]], groups, dataset=name)
+    runs = {row.name: [gathered.scores[run.name] for run in row.runs] for row in rows}
+    scores = stack_scores(runs, list(classes.values), found)
+    summary, differences = summarise(scores), compare_with_baseline(scores)
+    counted = used or [fold for fold in wanted if all(fold in m.folds and not m.folds[fold].problem for m in models)]
+    facts = {row.name: read_facts(row, counted) for row in rows}
     if measure:
-        for model in models:
-            measure_network(model, facts[model.name])
-    unlearned = unlearned_classes(everything, [model.name for model in models], list(classes.values))
+        for row in rows:
+            measure_network(row.model, facts[row.name])
+    unlearned = unlearned_classes(scores)
     flags = [
         *learning_flags(unlearned),
-        *data_flags(models, wanted, used, len(set(groups.values())), how),
-        *training_flags(models, facts),
+        *data_flags(rows, wanted, used, found, unlisted_runs(models)),
+        *training_flags(rows, facts),
+        *gathered.unverified,
     ]
     if gathered.surface_problem is not None:
         flags.append(f"No HD95 and NSD: {gathered.surface_problem}.")
@@ -175,17 +177,15 @@ def compare(
     return Comparison(
         dataset=name,
         configuration=configuration,
-        models=models,
+        rows=rows,
         gathered=gathered,
         facts=facts,
         labels=classes,
-        classes=shown,
         tolerance=tolerance,
-        patients=groups,
-        table=everything,
-        summary=summarise(table, resamples=resamples),
+        scores=scores,
+        summary=summary,
         differences=differences,
-        verdicts=verdicts(differences, models[0].name, unlearned),
+        verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned),
         flags=flags,
         hashes=hashes(models, used) | _file_hashes(name, gathered.references),
         images=images if images is not None and images.is_dir() else None,

@@ -5,10 +5,11 @@ import inspect
 import io
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from nnunet_attn.comparison.results import NOT_RECORDED, Fold, Model
+from nnunet_attn.comparison.rows import Row
 
 GIB = 2**30
 # What of the recipe is looked at, in the order shown: title, attribute of the trainer in debug.json.
@@ -32,7 +33,8 @@ class Facts:
         recipe: By the titles of ``RECIPE``.
         environment: GPU or CPU, torch, and for our trainers more versions; sets, since folds may differ.
         epoch_seconds: Median over all logged epochs of all folds that count.
-        hours: Sum of all logged epochs of those folds.
+        hours: Sum of all logged epochs of those folds; of all repeats.
+        trainings: Number of those folds, over all repeats.
         peak_allocated, peak_reserved: GPU memory in GiB, the largest of all folds; our trainers only.
         parameters, gmacs: Of the network at the plans' patch; ``cost_problem`` says why they are missing.
         varying: Titles of what is not the same in all folds.
@@ -46,6 +48,7 @@ class Facts:
     pretrained: str = NOT_RECORDED
     epoch_seconds: float | None = None
     hours: float | None = None
+    trainings: int = 0
     peak_allocated: float | None = None
     peak_reserved: float | None = None
     parameters: int | None = None
@@ -82,9 +85,15 @@ def _pretrained(fold: Fold) -> str:
     return content["file"] if isinstance(content, dict) else str(content)
 
 
-def read_facts(model: Model) -> Facts:
-    """Collect what the complete folds of a model have recorded."""
-    folds = model.complete
+def read_facts(row: Row, used: Sequence[str]) -> Facts:
+    """Collect what the folds that count have recorded, of all repeats of a row.
+
+    Args:
+        row: The row.
+        used: Folds whose scores are compared, so that cost and scores are of the same trainings. For a test set, which
+            all folds predict together, those that every training has completed.
+    """
+    folds = row.folds(used)
     varying = []
 
     def common(title: str, read: Callable[[Fold], str | None]) -> str | None:
@@ -115,7 +124,7 @@ def read_facts(model: Model) -> Facts:
         for key in ("peak_memory_allocated", "peak_memory_reserved")
     }
     return Facts(
-        plans=_plans(model),
+        plans=_plans(row.model),
         schedule=(int(epochs), int(iterations)) if known else None,
         mirroring=common("mirroring", lambda f: f.settings.get("inference_allowed_mirroring_axes")),
         recipe={title: value or NOT_RECORDED for title, value in recipe.items()},
@@ -123,6 +132,7 @@ def read_facts(model: Model) -> Facts:
         pretrained=common("encoder weights", _pretrained) or NOT_RECORDED,
         epoch_seconds=statistics.median(seconds) if seconds else None,
         hours=sum(seconds) / 3600 if seconds else None,
+        trainings=len(folds),
         peak_allocated=max(peaks["peak_memory_allocated"]) / GIB if peaks["peak_memory_allocated"] else None,
         peak_reserved=max(peaks["peak_memory_reserved"]) / GIB if peaks["peak_memory_reserved"] else None,
         varying=varying,

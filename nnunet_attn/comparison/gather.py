@@ -2,39 +2,43 @@
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_attn.comparison.results import DEFAULT_PLANS, Model, read_model
+from nnunet_attn.comparison.test_set import check_test_folders
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.cases import Job, Rules, score_cases
 from nnunet_attn.scoring.evaluate import find_jobs
 from nnunet_attn.scoring.folders import find_references, find_splits, folds_in, nnunet_folder
+from nnunet_attn.trainer_names import without_run
 
-RowScores = dict[tuple[str, str], dict[str, dict[str, float]]]  # (fold, case) -> class -> metric -> value
+ModelScores = dict[tuple[str, str], dict[str, dict[str, float]]]
 TEST_SET = "test set"
 FOLDS = 5  # of nnU-Net, where there is no splits_final.json
 
 
 @dataclass
 class Gathered:
-    """Scores of all rows.
+    """Scores of all trained models.
 
     Attributes:
         evaluated: What was scored, in words.
-        scores: By row.
-        predictions: Files by row and case; ``references`` by case.
+        scores: By model: (fold, case) -> class -> metric -> value.
+        predictions: Files by model and case; ``references`` by case.
         unit: Of distances; empty without surface metrics.
         surface_problem: Why there are no surface metrics; None if there are.
+        unverified: Of a test set, what could not be verified about whose predictions they are.
     """
 
     evaluated: str
-    scores: dict[str, RowScores]
+    scores: dict[str, ModelScores]
     predictions: dict[str, dict[str, Path]]
     references: dict[str, Path]
     unit: str = ""
     surface_problem: str | None = None
+    unverified: list[str] = field(default_factory=list)
 
 
 def find_models(
@@ -63,7 +67,20 @@ def find_models(
     return models
 
 
-def validation_scores(model: Model, folds: Sequence[str]) -> RowScores:
+def unlisted_runs(models: Sequence[Model]) -> list[str]:
+    """Trained repeats of the models (``_run<K>``) that lie beside them and are not among them."""
+    listed = {model.folder.name for model in models}
+    found = set()
+    for folder in {model.folder for model in models}:
+        trainer, plans, configuration = folder.name.split("__")
+        stem = without_run(trainer)
+        beside = [folder.with_name(f"{stem}__{plans}__{configuration}")]
+        beside += folder.parent.glob(f"{stem}_run*__{plans}__{configuration}")
+        found |= {p.name for p in beside if p.is_dir() and without_run(p.name.split("__")[0]) == stem}
+    return sorted(name.split("__")[0] for name in found - listed)
+
+
+def validation_scores(model: Model, folds: Sequence[str]) -> ModelScores:
     """Dice, IoU and voxel counts of nnU-Net's own final validation."""
     kept = ("Dice", "IoU", "n_pred", "n_ref")
     return {
@@ -73,7 +90,7 @@ def validation_scores(model: Model, folds: Sequence[str]) -> RowScores:
     }
 
 
-def _add_surface_metrics(scores: RowScores, jobs: Sequence[Job], model: Model, rules: Rules, processes: int) -> str:
+def _add_surface_metrics(scores: ModelScores, jobs: Sequence[Job], model: Model, rules: Rules, processes: int) -> str:
     """Score the validation's files too; returns the unit of distances.
 
     Raises:
@@ -135,13 +152,17 @@ def from_validation(
 
 
 def from_test_set(
-    models: Sequence[Model], test: Sequence[Path], references: Path, rules: Rules, *, processes: int
+    models: Sequence[Model], test: Mapping[str, Path], references: Path, rules: Rules, *, processes: int
 ) -> Gathered:
-    """One folder of predictions of the test set per row, all metrics from the files."""
-    if len(test) != len(models):
-        raise UserError(f"--test needs one folder of predictions for each of the {len(models)} rows, got {len(test)}")
-    result = Gathered(TEST_SET, {}, {}, {})
-    for model, folder in zip(models, test, strict=True):
+    """One folder of predictions of the test set per model, all metrics from the files.
+
+    Raises:
+        UserError: a row has no folder, a folder no row, or what lies beside the predictions contradicts the row.
+    """
+    folders, unverified = check_test_folders(models, test)
+    result = Gathered(TEST_SET, {}, {}, {}, unverified=unverified)
+    for model in models:
+        folder = folders[model.name]
         jobs = find_jobs(folder, references, model.dataset["file_ending"])
         scores = score_cases(jobs, rules, processes=processes, title=model.name)
         result.scores[model.name] = {("test", s.job.case): s.values for s in scores}

@@ -1,153 +1,90 @@
 """Numbers of a comparison: scores of the same cases, paired, with intervals and tests.
 
-The question that is tested is the difference in mean Dice over the classes to the first row, the baseline; Holm's
-correction over the other rows keeps the chance of any false claim at 5 %. All else (single classes, other metrics) is
-exploratory: it has its own Holm correction, over everything exploratory, and no claim is made from it.
+The question that is tested is the difference in Dice per case (the mean over a case's classes) to the first row, the
+baseline; Holm's correction over the other rows keeps the chance of any false claim at 5 %. All else (single classes,
+other metrics) is exploratory: it has its own Holm correction, over everything exploratory, and no claim is made from
+it. Where it is not known which cases belong to one patient or video, nothing is claimed at all.
 """
 
-import json
-import math
-import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from nnunet_attn.comparison.statistics import (
-    ALPHA,
-    RESAMPLES,
-    bootstrap_interval,
-    holm,
-    is_significant,
-    paired_difference,
-    smallest_p,
-)
-from nnunet_attn.errors import UserError
-from nnunet_attn.scoring.cases import listed
-from nnunet_attn.scoring.metrics import METRICS
+from nnunet_attn.comparison.scores import CASE_MEAN, MEAN, Scores
+from nnunet_attn.comparison.statistics import ALPHA, Difference, holm, is_significant, paired_difference, smallest_p
+from nnunet_attn.scoring.groups import INDEPENDENT, Groups
+from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
 
 TESTED = ("Dice", "IoU", "HD95", "NSD")
 LOWER_IS_BETTER = ("HD95", "HD95_voxel")
-MEAN = "mean"  # the mean over classes, in the column "class"
-COLUMNS = ("row", "fold", "case", "patient", "class", "metric", "value")
-# Names as our converters write them: several frames or slices of one patient.
-FRAME = re.compile(r"(.+?)[_-](?:frame|slice|time)[_-]?\d+$")
 
 
-def patients_of(cases: Sequence[str], rule: str | None) -> tuple[dict[str, str], str]:
-    """The patient of each case, and how that was decided.
+def summary_titles(scores: Scores) -> dict[str, str]:
+    """What a summary shows, with titles; of a single class only the mean, under the class's name."""
+    if len(scores.classes) == 1:
+        return {CASE_MEAN: scores.classes[0]}
+    return {name: name for name in scores.classes} | {MEAN: "mean of classes", CASE_MEAN: "mean per case"}
 
-    Args:
-        cases: Names of the cases.
-        rule: A JSON file case -> patient; or a regular expression whose first group (or whole match) in the case's
-            name is the patient; None takes names like ``patient007_frame01`` apart, and else each case for a patient.
 
-    Raises:
-        UserError: the rule does not cover all cases.
+def overall(scores: Scores) -> str:
+    """The one number of a row: nnU-Net's mean of classes, or the single class."""
+    return MEAN if len(scores.classes) > 1 else CASE_MEAN
+
+
+def summarise(scores: Scores) -> pd.DataFrame:
+    """Mean and its interval over groups, per row, class and metric; sd and median over cases where they exist.
+
+    ``run_sd`` is the standard deviation of the mean between repeats.
     """
-    if rule is None:
-        found = {case: FRAME.fullmatch(case) for case in cases}
-        if all(found.values()):
-            return {c: m[1] for c, m in found.items()}, "patients by name, up to _frame, _slice or _time"
-        return {case: case for case in cases}, "each case counted as a patient of its own"
-    if rule.endswith(".json"):
-        try:
-            known = json.loads(Path(rule).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"--patients {rule} cannot be read: {error}") from error
-        patients, how = {case: str(known.get(case, "")) for case in cases}, f"patients from {Path(rule).name}"
-    else:
-        try:
-            matches = {case: re.search(rule, case) for case in cases}
-        except re.error as error:
-            raise UserError(f"--patients {rule} is no regular expression: {error}") from error
-        patients = {case: (m[1] if m.re.groups else m[0]) if m else "" for case, m in matches.items()}
-        how = f"patients by the pattern {rule}"
-    missing = sorted(case for case, patient in patients.items() if not patient)
-    if missing:
-        raise UserError(f"--patients {rule} gives no patient for {listed(missing)}")
-    return patients, how
-
-
-def shown_classes(classes: Sequence[str]) -> dict[str, str]:
-    """What is reported, with its title: each class and their mean; of a single class only the mean, under its name."""
-    return {name: name for name in classes} | {MEAN: "mean of classes"} if len(classes) > 1 else {MEAN: classes[0]}
-
-
-def long_table(
-    scores: Mapping[str, Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]], patients: Mapping[str, str]
-) -> pd.DataFrame:
-    """All values in long form, with each case's mean over classes (classes without a value left out).
-
-    Args:
-        scores: Row -> (fold, case) -> class -> metric -> value.
-        patients: Patient of each case.
-    """
-    rows = []
-    for row, cases in scores.items():
-        for (fold, case), classes in cases.items():
-            for name, values in classes.items():
-                rows += [(row, fold, case, patients[case], name, m, v) for m, v in values.items()]
-            for metric in METRICS:
-                values = [v[metric] for v in classes.values() if metric in v and not math.isnan(v[metric])]
-                if any(metric in v for v in classes.values()):
-                    mean = sum(values) / len(values) if values else math.nan
-                    rows.append((row, fold, case, patients[case], MEAN, metric, mean))
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def voxel_counts(table: pd.DataFrame, row: str, name: str) -> pd.DataFrame:
-    """Voxels of a class in a row's predictions and in the references, ``n_pred`` and ``n_ref`` by case."""
-    t = table[(table.row == row) & (table["class"] == name) & table.metric.isin(["n_pred", "n_ref"])]
-    return t.pivot(index="case", columns="metric", values="value")
-
-
-def summarise(table: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
-    """Mean, sd, median over cases and the mean's interval over patients, per row, class and metric."""
     result = []
-    wanted = table[table.metric.isin(METRICS)]
-    for (row, name, metric), group in wanted.groupby(["row", "class", "metric"], sort=False):
-        values = group[group.value.notna()]
-        low, high = bootstrap_interval(values.value.to_numpy(), values.patient.to_numpy(), resamples=resamples) \
-            if len(values) else (math.nan, math.nan)  # fmt: skip
-        result.append({
-            "row": row, "class": name, "metric": metric,
-            "cases": len(values), "patients": values.patient.nunique(), "mean": values.value.mean(),
-            "sd": values.value.std(ddof=1), "median": values.value.median(), "low": low, "high": high,
-        })  # fmt: skip
+    for row in scores.rows:
+        for name in summary_titles(scores):
+            for metric in scores.scored:
+                values = scores.by_class(row, metric) if name == MEAN else scores.of(row, name, metric)[:, :, None]
+                by_case = mean_without_nan(mean_without_nan(values, 0), 1)
+                valid = ~np.isnan(by_case)
+                mean, one = mean_interval(values, scores.index), by_case[valid] if name != MEAN else np.array([])
+                result.append({
+                    "row": row, "class": name, "metric": metric, "cases": int(valid.sum()),
+                    "groups": len(np.unique(scores.index[valid])), "repeats": len(values), "mean": mean.mean,
+                    "sd": float(np.std(one, ddof=1)) if len(one) > 1 else np.nan,
+                    "median": float(np.median(one)) if len(one) else np.nan,
+                    "low": mean.low, "high": mean.high, "run_sd": mean.run_sd,
+                })  # fmt: skip
     return pd.DataFrame(result)
 
 
-def compare_with_baseline(table: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
+def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) -> Difference | None:
+    """One row minus another; None where they share no value."""
+    return paired_difference(
+        scores.of(row, name, metric),
+        scores.of(other, name, metric),
+        scores.index,
+        lower_is_better=metric in LOWER_IS_BETTER,
+    )
+
+
+def compare_with_baseline(scores: Scores) -> pd.DataFrame:
     """Paired differences of every row to the first; column ``primary`` marks the tested question.
 
     ``p_holm`` is corrected over the rows for the primary question, and over all other tests for the rest.
     """
-    rows = list(dict.fromkeys(table.row))
     result = []
-    for (name, metric), group in table[table.metric.isin(TESTED)].groupby(["class", "metric"], sort=False):
-        wide = group.pivot(index=["case", "patient"], columns="row", values="value")
-        patients = wide.index.get_level_values("patient").to_numpy()
-        for row in rows[1:]:
-            if row not in wide or rows[0] not in wide:
-                continue
-            difference = paired_difference(
-                wide[row].to_numpy(), wide[rows[0]].to_numpy(), patients,
-                lower_is_better=metric in LOWER_IS_BETTER, resamples=resamples,
-            )  # fmt: skip
-            if difference is not None:
-                only_one = int((wide[row].isna() != wide[rows[0]].isna()).sum())
-                primary = name == MEAN and metric == "Dice"
-                result.append({"row": row, "class": name, "metric": metric, "primary": primary}
-                              | {"difference": difference, "only_in_one": only_one})  # fmt: skip
+    for name in scores.quantities:
+        for metric in (metric for metric in TESTED if metric in scores.metrics):
+            for row in scores.rows[1:]:
+                found = difference_of(scores, row, scores.rows[0], name, metric)
+                if found is not None:
+                    primary = name == CASE_MEAN and metric == "Dice"
+                    result.append(({"row": row, "class": name, "metric": metric, "primary": primary}, found))
     for primary in (True, False):
-        family = [r for r in result if r["primary"] is primary]
-        for r, p in zip(family, holm([r["difference"].p for r in family]), strict=True):
-            r["p_holm"] = p
-            r["significant"] = primary and is_significant(r["difference"], p)
-    return pd.DataFrame([{k: v for k, v in r.items() if k != "difference"} | vars(r["difference"]) for r in result])
+        family = [(line, found) for line, found in result if line["primary"] is primary]
+        for (line, found), p in zip(family, holm([found.p for _, found in family]), strict=True):
+            line["p_holm"] = p
+            line["significant"] = primary and scores.groups.known and is_significant(found, p)
+    return pd.DataFrame([line | asdict(found) for line, found in result])
 
 
 @dataclass(frozen=True)
@@ -159,39 +96,46 @@ class Verdict:
     text: str
 
 
-def verdicts(differences: pd.DataFrame, baseline: str, unlearned: Collection[str] = ()) -> list[Verdict]:
+def verdicts(
+    differences: pd.DataFrame, baseline: str, groups: Groups, *, unlearned: Collection[str] = ()
+) -> list[Verdict]:
     """What may be said of each row: "no significant difference" unless the primary test says otherwise.
 
     Args:
         differences: See ``compare_with_baseline``.
         baseline: The first row.
+        groups: Where they are not known no verdict claims anything or uses the word "significant".
         unlearned: Rows that have hardly learned; a verdict that touches one says so.
     """
-    result = []
-    for d in differences[differences.primary].itertuples():
+    result, tested = [], differences[differences.primary]
+    for d in tested.itertuples():
         numbers = (
-            f"difference {d.mean:+.4f}, 95 % interval {d.low:+.4f} to {d.high:+.4f}, n = {d.patients} patients, "
+            f"difference {d.mean:+.4f}, 95 % interval {d.low:+.4f} to {d.high:+.4f}, n = {groups.counted(d.groups)}, "
             f"p {'< 0.001' if d.p_holm < 0.001 else f'= {d.p_holm:.3f}'} after Holm's correction"
         )
-        if d.significant:
+        if not groups.known:
+            text = (
+                f"Mean Dice per case of {d.row} and {baseline}, {INDEPENDENT}: {numbers}. No claim: which cases belong "
+                "to one patient or video is not known (--groups tells)."
+            )
+        elif d.significant:
             word = "higher" if d.mean > 0 else "lower"
-            text = f"{d.row} has a significantly {word} mean Dice than {baseline} ({numbers})."
+            text = f"{d.row} has a significantly {word} mean Dice per case than {baseline} ({numbers})."
         else:
-            text = f"No significant difference in mean Dice between {d.row} and {baseline} ({numbers})."
-            if smallest_p(d.patients) >= ALPHA:
-                text += f" With {d.patients} patients the test could not have found one."
+            text = f"No significant difference in mean Dice per case between {d.row} and {baseline} ({numbers})."
+            if smallest_p(d.groups, len(tested)) >= ALPHA:
+                text += f" With {groups.counted(d.groups)} the test could not have found one."
         if weak := [row for row in (d.row, baseline) if row in unlearned]:
             text += f" But {' and '.join(weak)} hardly learned, so this says little about the networks."
         result.append(Verdict(d.row, bool(d.significant), text))
     return result
 
 
-def worst_cases(table: pd.DataFrame, row: str, count: int) -> pd.DataFrame:
-    """The cases with a row's lowest mean Dice, with the baseline's Dice and the difference."""
-    rows = list(dict.fromkeys(table.row))
-    dice = table[(table.metric == "Dice") & (table["class"] == MEAN)].pivot(index="case", columns="row", values="value")
-    worst = dice.dropna(subset=[row]).nsmallest(count, row)
+def worst_cases(scores: Scores, row: str, count: int) -> pd.DataFrame:
+    """The cases with a row's lowest Dice per case, with the baseline's and the difference."""
+    dice, baseline = (scores.over_repeats(name, CASE_MEAN, "Dice") for name in (row, scores.rows[0]))
+    order = np.argsort(dice, kind="stable")[: min(count, int((~np.isnan(dice)).sum()))]
     return pd.DataFrame({
-        "case": worst.index, "dice": worst[row].to_numpy(), "baseline": worst[rows[0]].to_numpy(),
-        "difference": np.subtract(worst[row], worst[rows[0]]).to_numpy(),
+        "case": [scores.keys[i][1] for i in order], "dice": dice[order], "baseline": baseline[order],
+        "difference": dice[order] - baseline[order],
     })  # fmt: skip

@@ -11,6 +11,7 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.classes import Classes
 
 RUN_RECORD = "nnunet_attn_run.json"  # written by our trainers; stock trainers have none
+PREDICTION_RECORD = "nnunet_attn_prediction.json"  # beside predictions: trainer, plans, configuration
 DEFAULT_PLANS = "nnUNetPlans"
 NOT_RECORDED = "not recorded"
 # What makes the data of a dataset.json; descriptions and licences may change freely.

@@ -1,61 +1,30 @@
-"""Intervals and tests over patients. A patient's cases (frames, slices) are not independent, so they stay together."""
+"""Tests over groups of cases, and paired differences. Intervals are in ``scoring.intervals``."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-RESAMPLES = 9999
+from nnunet_attn.scoring.intervals import difference_interval, group_sums, mean_without_nan
+
 ALPHA = 0.05
 
 
-def per_patient(values: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of each patient's values, patients in order of their names."""
-    _, index = np.unique(np.asarray(patients), return_inverse=True)
-    return np.bincount(index, weights=values), np.bincount(index)
-
-
-def bootstrap_interval(
-    values: np.ndarray, patients: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval (BCa) of the mean over cases, patients being resampled with all their cases.
-
-    NaN for fewer than two patients; the value itself where all patients agree, for which BCa is not defined.
-    """
-    sums, counts = per_patient(values, patients)
-    if len(sums) < 2:
-        return float("nan"), float("nan")
-    means = sums / counts
-    if np.ptp(means) < 1e-12:
-        return float(means[0]), float(means[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # jackknife of nearly constant data; the result is checked
-        result = stats.bootstrap(
-            (sums, counts),
-            lambda s, n, axis: s.sum(axis) / n.sum(axis),
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            method="BCa",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = result.confidence_interval
-    if np.isnan(low) or np.isnan(high):
-        low, high = np.quantile(result.bootstrap_distribution, (ALPHA / 2, 1 - ALPHA / 2))
-    return float(low), float(high)
-
-
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; patients without difference are left out; 1 if none is left."""
+    """Two-sided p of Wilcoxon's signed-rank test; groups without difference are left out; 1 if none is left."""
     differences = differences[differences != 0]
     return float(stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
 
 
-def smallest_p(patients: int) -> float:
-    """The smallest p that the two-sided signed-rank test can reach with so many patients."""
-    return min(1.0, 2.0 ** (1 - patients))
+def smallest_p(groups: int, rows: int = 1) -> float:
+    """The smallest p that the two-sided signed-rank test over so many groups can reach after Holm's correction.
+
+    Args:
+        groups: Groups with a difference.
+        rows: Rows that are compared with the baseline; Holm multiplies the smallest of their p-values by this number.
+    """
+    return min(1.0, rows * 2.0 ** (1 - groups))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -72,17 +41,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired comparison of one method with the baseline on one quantity, candidate minus baseline.
+    """Paired comparison of one row with the baseline on one quantity, candidate minus baseline.
 
     Attributes:
-        cases, patients: How many had a value from both.
-        mean: Mean difference over cases, with its interval.
-        p: Wilcoxon over patients (a patient's value is the mean over its cases).
-        wins, ties, losses: Patients for whom the candidate is better, equal, worse.
+        cases, groups: How many had a value from both.
+        only_in_one: Cases that had a value from one of both only, and are left out.
+        mean: Mean difference over cases, with its 95 % interval.
+        p: Wilcoxon over groups (a group's value is the mean over its cases and over repeats).
+        wins, ties, losses: Groups for which the candidate is better, equal, worse.
     """
 
     cases: int
-    patients: int
+    groups: int
+    only_in_one: int
     mean: float
     low: float
     high: float
@@ -93,30 +64,33 @@ class Difference:
 
 
 def paired_difference(
-    candidate: np.ndarray,
-    baseline: np.ndarray,
-    patients: Sequence[str],
-    *,
-    lower_is_better: bool = False,
-    resamples: int = RESAMPLES,
+    candidate: np.ndarray, baseline: np.ndarray, index: np.ndarray, *, lower_is_better: bool = False
 ) -> Difference | None:
-    """Compare case by case; cases where either has no value (NaN) drop out. None if no case is left."""
-    differences = np.asarray(candidate, dtype=float) - np.asarray(baseline, dtype=float)
-    valid = ~np.isnan(differences)
-    if not valid.any():
+    """Compare case by case; cases where either has no value (NaN in all repeats) drop out. None if no case is left.
+
+    Args:
+        candidate, baseline: (cases,) or (repeats, cases); their numbers of repeats may differ.
+        index: Group of each case, see ``intervals.group_index``.
+        lower_is_better: As for distances.
+    """
+    parts = [np.atleast_2d(np.asarray(part, dtype=float)) for part in (candidate, baseline)]
+    means = [mean_without_nan(part, 0) for part in parts]
+    has = [~np.isnan(mean) for mean in means]
+    both = has[0] & has[1]
+    if not both.any():
         return None
-    differences, patients = differences[valid], np.asarray(patients)[valid]
-    sums, counts = per_patient(differences, patients)
-    means = np.round(sums / counts, 12)  # a tie must not become a difference by rounding
-    better = -means if lower_is_better else means
-    low, high = bootstrap_interval(differences, patients, resamples=resamples)
+    sums, counts = group_sums((means[0] - means[1])[both], index[both])
+    by_group = np.round(sums[counts > 0] / counts[counts > 0], 12)  # a tie must not become a difference by rounding
+    better = -by_group if lower_is_better else by_group
+    interval = difference_interval([part[:, both, None] for part in parts], index[both])
     return Difference(
-        cases=len(differences),
-        patients=len(means),
-        mean=float(differences.mean()),
-        low=low,
-        high=high,
-        p=wilcoxon_p(means),
+        cases=int(both.sum()),
+        groups=len(by_group),
+        only_in_one=int((has[0] != has[1]).sum()),
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        p=wilcoxon_p(by_group),
         wins=int((better > 0).sum()),
         ties=int((better == 0).sum()),
         losses=int((better < 0).sum()),
@@ -126,6 +100,7 @@ def paired_difference(
 def is_significant(difference: Difference, corrected_p: float) -> bool:
     """Our rule, stricter than the test alone: corrected p below 0.05 and an interval of the mean without 0.
 
-    Wilcoxon's test looks at ranks, the interval at the mean; where they disagree nothing is claimed.
+    Wilcoxon's test looks at ranks, the interval at the mean and, with repeats, at the chance of training; where they
+    disagree nothing is claimed.
     """
     return corrected_p < ALPHA and (difference.low > 0 or difference.high < 0)

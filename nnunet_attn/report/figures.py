@@ -11,8 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nnunet_attn.comparison.facts import Facts
-from nnunet_attn.comparison.paired import MEAN
+from nnunet_attn.comparison.paired import overall
+from nnunet_attn.comparison.scores import CASE_MEAN, Scores
 from nnunet_attn.report.overlay import COLOURS
+from nnunet_attn.scoring.groups import INDEPENDENT
+from nnunet_attn.scoring.intervals import group_sums
 
 GREY = "#555555"
 STYLE = {
@@ -52,19 +55,33 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def _many(values: np.ndarray) -> dict[str, bool]:
+    """Thousands of dots become one picture within the SVG, which would be tens of megabytes otherwise."""
+    return {"rasterized": len(values) > 1000}
+
+
 def _jitter(count: int, width: float) -> np.ndarray:
     """Fixed offsets that spread points; the same in every run."""
     return (np.arange(count) * 0.618034 % 1 - 0.5) * width
 
 
-def box_plot(table: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str], folder: Path) -> list[Path]:
+def case_titles(scores: Scores) -> dict[str, str]:
+    """What each case has a value of, with titles; of a single class only the mean, under the class's name."""
+    if len(scores.classes) == 1:
+        return {CASE_MEAN: scores.classes[0]}
+    return {name: name for name in scores.classes} | {CASE_MEAN: "mean per case"}
+
+
+def box_plot(scores: Scores, folder: Path) -> list[Path]:
     """Dice of every case, by class and row, as dots with box (quartiles, whiskers to 1.5 IQR)."""
-    dice, colours, names = table[table.metric == "Dice"], _colours(rows), short_names(rows)
+    rows, classes = scores.rows, case_titles(scores)
+    colours, names = _colours(rows), short_names(rows)
     figure = Figure(figsize=(max(5.0, 0.5 + (0.3 + 0.35 * len(rows)) * len(classes)), 3.6))
     axes = figure.subplots()
     for j, row in enumerate(rows):
         for i, name in enumerate(classes):
-            values = dice[(dice.row == row) & (dice["class"] == name)].value.dropna().to_numpy()
+            values = scores.over_repeats(row, name, "Dice")
+            values = values[~np.isnan(values)]
             position = i + (j - (len(rows) - 1) / 2) * 0.8 / len(rows)
             if len(values):
                 axes.boxplot(
@@ -73,7 +90,7 @@ def box_plot(table: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str
                     capprops=dict(color=colours[row]), medianprops=dict(color="black"),
                 )  # fmt: skip
                 offsets = position + _jitter(len(values), 0.4 / len(rows))
-                axes.scatter(offsets, values, s=5, color=colours[row], alpha=0.5, linewidths=0)
+                axes.scatter(offsets, values, s=5, color=colours[row], alpha=0.5, linewidths=0, **_many(values))
         axes.plot([], [], "s", color=colours[row], label=names[row])
     axes.set_xticks(range(len(classes)), [textwrap.fill(title, 12) for title in classes.values()])
     axes.set(ylabel="Dice", xlim=(-0.6, len(classes) - 0.4))
@@ -82,12 +99,10 @@ def box_plot(table: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str
     return _save(figure, folder, "dice_by_case")
 
 
-def difference_plot(
-    table: pd.DataFrame, differences: pd.DataFrame, rows: Sequence[str], classes: Mapping[str, str], folder: Path
-) -> list[Path]:
-    """Difference in Dice to the baseline: each patient as a dot, the mean over cases with its 95 % interval."""
+def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> list[Path]:
+    """Difference in Dice to the baseline: each group as a dot, the mean over cases with its 95 % interval."""
+    rows, classes = scores.rows, case_titles(scores)
     colours, names = _colours(rows), short_names(rows)
-    dice = table[table.metric == "Dice"].groupby(["row", "class", "patient"]).value.mean()
     figure = Figure(figsize=(6.4, 0.9 + (0.35 + 0.3 * (len(rows) - 1)) * len(classes)))
     axes = figure.subplots()
     for j, row in enumerate(rows[1:]):
@@ -97,10 +112,13 @@ def difference_plot(
             ]
             if found.empty:
                 continue
-            values = (dice[row, name] - dice[rows[0], name]).dropna().to_numpy()
+            by_case = [scores.over_repeats(r, name, "Dice") for r in (row, rows[0])]
+            sums, counts = group_sums(by_case[0] - by_case[1], scores.index)
+            values = sums[counts > 0] / counts[counts > 0]
             y = i + (j - (len(rows) - 2) / 2) * 0.7 / max(1, len(rows) - 1)
             height = 0.25 / max(1, len(rows) - 1)
-            axes.scatter(values, y + _jitter(len(values), height), s=7, color=colours[row], alpha=0.45, linewidths=0)
+            offsets = y + _jitter(len(values), height)
+            axes.scatter(values, offsets, s=7, color=colours[row], alpha=0.45, linewidths=0, **_many(values))
             d = found.iloc[0]
             error = [[max(0, d["mean"] - d.low)], [max(0, d.high - d["mean"])]] if pd.notna(d.low) else None
             axes.errorbar(d["mean"], y, xerr=error, fmt="D", color="black", markersize=3.5, capsize=2.5, linewidth=1)
@@ -114,13 +132,14 @@ def difference_plot(
     return _save(figure, folder, "dice_difference")
 
 
-def cost_plot(summary: pd.DataFrame, facts: Mapping[str, Facts], rows: Sequence[str], folder: Path) -> list[Path]:
+def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts], folder: Path) -> list[Path]:
     """Mean Dice with its interval against epoch time, GMACs and parameters, where they are known; else nothing."""
+    rows = scores.rows
     known = [c for c in COSTS if sum(getattr(facts[row], c[0]) is not None for row in rows) >= 2]
     if not known:
         return []
     colours, names = _colours(rows), short_names(rows)
-    dice = summary[(summary["class"] == MEAN) & (summary.metric == "Dice")].set_index("row")
+    dice = summary[(summary["class"] == overall(scores)) & (summary.metric == "Dice")].set_index("row")
     figure = Figure(figsize=(3.1 * len(known), 2.9))
     panels = np.atleast_1d(figure.subplots(1, len(known), sharey=True))
     for axes, (key, label, factor) in zip(panels, known, strict=True):
@@ -152,26 +171,22 @@ def cost_plot(summary: pd.DataFrame, facts: Mapping[str, Facts], rows: Sequence[
 
 
 def draw_figures(
-    table: pd.DataFrame,
+    scores: Scores,
     summary: pd.DataFrame,
     differences: pd.DataFrame,
     facts: Mapping[str, Facts],
-    rows: Sequence[str],
-    classes: Mapping[str, str],
     folder: Path,
 ) -> list[tuple[Path, str]]:
-    """Draw all figures into ``folder``; the SVG of each with what it shows in words.
-
-    ``classes`` are the quantities shown, with their titles.
-    """
+    """Draw all figures into ``folder``; the SVG of each with what it shows in words."""
     folder.mkdir(parents=True, exist_ok=True)
+    dots = scores.groups.plural if scores.groups.known else INDEPENDENT
     with matplotlib.rc_context(STYLE):
         drawn = [
-            (box_plot(table, rows, classes, folder), "Dice of every case by class; black: median"),
+            (box_plot(scores, folder), "Dice of every case by class; black: median"),
             (
-                difference_plot(table, differences, rows, classes, folder),
-                "Paired difference in Dice to the baseline; dots: patients; diamond: mean with 95 % interval",
+                difference_plot(scores, differences, folder),
+                f"Paired difference in Dice to the baseline; dots: {dots}; diamond: mean with 95 % interval",
             ),
-            (cost_plot(summary, facts, rows, folder), "Mean Dice with 95 % interval against what it costs"),
+            (cost_plot(scores, summary, facts, folder), "Mean Dice with 95 % interval against what it costs"),
         ]
     return [(paths[0], words) for paths, words in drawn if paths]

@@ -26,24 +26,23 @@ percentiles, another number). A class that only prediction or reference has coun
 
 NSD: share of both borders' voxels within {tolerance} of the other border, unweighted.
 
-Mean of classes: per case over the classes that have a value, then over cases. nnU-Net's foreground_mean takes the
-other order; both agree when every case has every class.
+Mean of classes: over classes, of the means over cases, as nnU-Net's foreground_mean. Mean per case: over cases, of
+the mean over the classes that have a value in the case; it is what pairs cases. Both agree when every case has every
+class.
 
-Intervals: BCa bootstrap of the mean over cases, patients resampled with all their cases.
+Groups: {groups}. Intervals: 95 %, of the mean over cases, by Student's t over groups (cluster-robust variance with
+the correction of Bell and McCaffrey); with repeats, the variance between them is added.
 
-p: Wilcoxon's signed-rank test, two-sided, over patients. Holm's correction over the rows for the mean Dice, and over
-all other tests together. A difference is called significant if the corrected p is below 0.05 and the interval of the
-mean does not hold 0.
+p: Wilcoxon's signed-rank test, two-sided, over {plural}; a group's value is the mean over its cases and repeats.
+Holm's correction over the rows for the mean Dice per case, and over all other tests together. {claim}
 """
 
 
 def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> list[Block]:
     """The report; its pictures are drawn below ``folder``."""
     c, tables = comparison, Tables(comparison)
-    overview = (
-        f"{len(c.patients)} cases of {len(set(c.patients.values()))} patients, {c.gathered.evaluated}. "
-        f"Baseline: {c.rows[0]}."
-    )
+    of = f"{len(c.scores.keys)} cases of {c.groups.counted()}" if c.groups.known else c.groups.counted()
+    overview = f"{of}, {c.gathered.evaluated}. Baseline: {c.names[0]}."
     return [
         Text(overview),
         *(Text(verdict.text, emphasis=True) for verdict in c.verdicts),
@@ -63,21 +62,21 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
 
 
 def _figures(c: Comparison, folder: Path) -> list[Block]:
-    drawn = draw_figures(c.table, c.summary, c.differences, c.facts, c.rows, c.classes, folder / "figures")
+    drawn = draw_figures(c.scores, c.summary, c.differences, c.facts, folder / "figures")
     return [Heading("Figures"), *(Picture(path.relative_to(folder), words, wide=True) for path, words in drawn)]
 
 
 def _worst_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
     """The lowest scores of each row, with a picture of all rows' predictions."""
     result: list[Block] = [Heading("Worst cases")]
-    for i, row in enumerate(c.rows):
-        worst = worst_cases(c.table, row, WORST)
+    for i, row in enumerate(c.names):
+        worst = worst_cases(c.scores, row, WORST)
         result += [Heading(tables.short[row], 3), tables.worst(worst, baseline=i == 0)]
         if c.images is None:
             result.append(Text("No pictures: nnUNet_raw with the images is not at hand."))
             continue
         columns = {"reference": c.gathered.references}
-        columns |= {tables.short[name]: files for name, files in c.gathered.predictions.items()}
+        columns |= {tables.short[r.name]: c.gathered.predictions[r.model.name] for r in c.rows}
         picture = folder / "overlays" / f"worst_{i}.png"
         try:
             cases = [(image_files(c.images, case), case) for case in worst["case"]]
@@ -93,7 +92,19 @@ def _worst_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
 def _method(c: Comparison) -> list[Block]:
     from_files = c.gathered.evaluated == TEST_SET
     source = "all metrics from the files" if from_files else "nnU-Net's own final validation (summary.json)"
-    filled = METHOD.format(source=source, tolerance=f"{c.tolerance:g} {c.gathered.unit or 'mm'}")
+    claim = (
+        "A difference is called significant if the corrected p is below 0.05 and the interval of the mean does not "
+        "hold 0."
+        if c.groups.known
+        else "Which cases belong to one patient or video is not known, so no difference is claimed."
+    )
+    filled = METHOD.format(
+        source=source,
+        tolerance=f"{c.tolerance:g} {c.gathered.unit or 'mm'}",
+        groups=f"{c.groups.counted()} ({c.groups.how})",
+        plural=c.groups.plural,
+        claim=claim,
+    )
     items = [" ".join(paragraph.split()) for paragraph in filled.strip().split("\n\n")]
     return [Heading("How the numbers are made"), Items(items)]
 
@@ -117,7 +128,7 @@ def command() -> list[str]:
 def write_report(comparison: Comparison, folder: Path, *, published: bool = False) -> None:
     """Fill ``folder`` with the report in all its forms."""
     title = f"{comparison.dataset}, {comparison.configuration}: {len(comparison.rows)} trainers compared"
-    comparison.table.to_csv(folder / "cases.csv", index=False)
+    comparison.scores.long_table().to_csv(folder / "cases.csv", index=False)
     comparison.summary.to_csv(folder / "summary.csv", index=False)
     comparison.differences.to_csv(folder / "differences.csv", index=False)
     packages = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}

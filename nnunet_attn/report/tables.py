@@ -1,13 +1,18 @@
 """The tables of a comparison's report."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pandas as pd
 
 from nnunet_attn.comparison.compare import Comparison
-from nnunet_attn.comparison.paired import MEAN, TESTED, voxel_counts
+from nnunet_attn.comparison.paired import TESTED, overall, summary_titles
 from nnunet_attn.comparison.results import NOT_RECORDED
+from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Text
-from nnunet_attn.report.figures import short_names
+from nnunet_attn.report.figures import case_titles, short_names
 from nnunet_attn.report.published import PROTOCOL, find_published
+from nnunet_attn.scoring.groups import INDEPENDENT
 from nnunet_attn.scoring.metrics import METRICS
 
 
@@ -33,6 +38,11 @@ def _recorded(value: object, digits: int | None = None) -> str:
     return str(value) if digits is None else f"{value:.{digits}f}"
 
 
+def _per_repeat(mask: np.ndarray) -> str:
+    """Cases that a mask (repeats, cases) holds, on average over repeats."""
+    return f"{mask.sum() / len(mask):.3g}" if len(mask) > 1 else str(int(mask.sum()))
+
+
 class Tables:
     """Turns the numbers of a comparison into blocks of a document; rows go by the short names of the figures."""
 
@@ -41,16 +51,19 @@ class Tables:
         self.unit = comparison.gathered.unit
         present = set(comparison.summary[comparison.summary["mean"].notna()].metric)
         self.metrics = [metric for metric in METRICS if metric in present]
-        self.short = short_names(comparison.rows)
-        self.baseline = self.short[comparison.rows[0]]
+        self.names = comparison.names
+        self.titles = summary_titles(comparison.scores)
+        self.overall = overall(comparison.scores)
+        self.short = short_names(self.names)
+        self.baseline = self.short[self.names[0]]
 
     def overview(self) -> Table:
         """The rows' names here and in nnU-Net's folders."""
         rows = []
-        for model in self.comparison.models:
-            folds = f"{len(model.complete)} of {len(model.folds)}"
-            rows.append([self.short[model.name], model.trainer, model.plans_name, folds])
-        return Table(["row", "trainer", "plans", "complete folds"], rows, left=4)
+        for row in self.comparison.rows:
+            folds = "; ".join(f"{len(run.complete)} of {len(run.folds)}" for run in row.runs)
+            rows.append([self.short[row.name], row.trainer, row.model.plans_name, folds, str(len(row.runs))])
+        return Table(["row", "trainer", "plans", "complete folds", "repeats"], rows, left=4)
 
     def _summary(self, row: str, name: str, metric: str) -> pd.Series:
         s = self.comparison.summary
@@ -63,24 +76,46 @@ class Tables:
             s, d = self._summary(row, name, metric), _digits(metric)
             return f"{_number(s['mean'], d)} ± {_number(s.sd, d)}"
 
-        overall = [[self.short[row], *(cell(row, MEAN, m) for m in self.metrics)] for row in c.rows]
-        blocks: list[Block] = [
-            Heading("Results"),
-            Table(["", *(_title(m, self.unit) for m in self.metrics)], overall,
-                  f"{c.classes[MEAN].capitalize()}: mean ± standard deviation over cases"),
-        ]  # fmt: skip
-        if len(c.classes) > 1:
-            per_class = [[self.short[row], *(cell(row, name, "Dice") for name in c.classes)] for row in c.rows]
-            caption = "Dice by class: mean ± standard deviation over cases"
-            blocks.append(Table(["", *c.classes.values()], per_class, caption))
+        def with_interval(row: str, metric: str) -> str:
+            s, d = self._summary(row, self.overall, metric), _digits(metric)
+            return f"{_number(s['mean'], d)} ({_number(s.low, d)} to {_number(s.high, d)})"
+
+        lines = [[self.short[row], *(with_interval(row, m) for m in self.metrics)] for row in self.names]
+        caption = f"{self._overall_title()}, with 95 % interval"
+        header = ["", *(_title(m, self.unit) for m in self.metrics)]
+        blocks: list[Block] = [Heading("Results"), Table(header, lines, caption)]
+        if len(c.scores.classes) > 1:
+            blocks.append(self._by_class(cell))
+        if any(len(row.runs) > 1 for row in c.rows):
+            blocks.append(self._repeats())
         dice, *others = (self._details(metric) for metric in self.metrics)
         return [*blocks, dice, Folded("The other metrics by class", others)]
 
+    def _by_class(self, cell: Callable[[str, str, str], str]) -> Table:
+        shown = {name: title for name, title in self.titles.items() if name != MEAN}
+        per_class = [[self.short[row], *(cell(row, name, "Dice") for name in shown)] for row in self.names]
+        return Table(["", *shown.values()], per_class, "Dice: mean ± standard deviation over cases")
+
+    def _overall_title(self) -> str:
+        title = self.titles[self.overall]
+        return title[:1].upper() + title[1:]
+
+    def _repeats(self) -> Table:
+        """The spread between repeats: standard deviation of each row's means."""
+        lines = []
+        for row in self.comparison.rows:
+            spread = (self._summary(row.name, self.overall, m).run_sd for m in self.metrics)
+            numbers = [_number(sd, _digits(m)) for sd, m in zip(spread, self.metrics, strict=True)]
+            lines.append([self.short[row.name], str(len(row.runs)), *numbers])
+        header = ["", "repeats", *(_title(m, self.unit) for m in self.metrics)]
+        caption = f"{self._overall_title()}: standard deviation between repeats of the same training"
+        return Table(header, lines, caption)
+
     def _details(self, metric: str) -> Table:
         """Mean, interval, spread and median of one metric, by class and row."""
-        c, d, rows = self.comparison, _digits(metric), []
-        for name, title in c.classes.items():
-            for row in c.rows:
+        d, rows = _digits(metric), []
+        for name, title in self.titles.items():
+            for row in self.names:
                 s = self._summary(row, name, metric)
                 interval = f"{_number(s.low, d)} to {_number(s.high, d)}"
                 numbers = [_number(s["mean"], d), interval, _number(s.sd, d), _number(s["median"], d)]
@@ -90,18 +125,19 @@ class Tables:
 
     def _counts(self, row: str, name: str) -> list[str]:
         """Cases in which a class was missed altogether, and in which it was predicted but absent."""
-        if name == MEAN and len(self.comparison.classes) > 1:
+        scores = self.comparison.scores
+        if name in (MEAN, CASE_MEAN) and len(scores.classes) > 1:
             return ["", ""]
-        name = name if name != MEAN else next(iter(self.comparison.labels.values))
-        wide = voxel_counts(self.comparison.table, row, name)
-        missed = int(((wide.n_pred == 0) & (wide.n_ref > 0)).sum())
-        invented = int(((wide.n_pred > 0) & (wide.n_ref == 0)).sum())
-        return [str(missed), str(invented)]
+        name = name if name != CASE_MEAN else scores.classes[0]
+        predicted, present = scores.of(row, name, "n_pred") > 0, scores.of(row, name, "n_ref") > 0
+        return [_per_repeat(~predicted & present), _per_repeat(predicted & ~present)]
 
     def differences(self) -> list[Block]:
         c = self.comparison
-        header = ["class", "row", "difference", "95 % interval", "better / equal / worse", "p", "p (Holm)", "patients"]
-        order = {name: i for i, name in enumerate([MEAN, *(name for name in c.classes if name != MEAN)])}
+        number = c.groups.plural if c.groups.known else INDEPENDENT
+        header = ["class", "row", "difference", "95 % interval", "better / equal / worse", "p", "p (Holm)", number]
+        titles = case_titles(c.scores)
+        order = {name: i for i, name in enumerate([CASE_MEAN, *c.scores.classes])}
 
         def table(metric: str) -> Table:
             d, rows = _digits(metric), []
@@ -110,7 +146,7 @@ class Tables:
                 interval = f"{_number(r['low'], d, '+')} to {_number(r['high'], d, '+')}"
                 record = f"{r['wins']} / {r['ties']} / {r['losses']}"
                 mean = _number(r["mean"], d, "+")
-                title = c.classes[r["class"]] + (" (tested)" if r["primary"] else "")
+                title = titles[r["class"]] + (" (tested)" if r["primary"] else "")
                 rows.append(
                     [
                         title,
@@ -120,24 +156,23 @@ class Tables:
                         record,
                         _p(r["p"]),
                         _p(r["p_holm"]),
-                        str(r["patients"]),
+                        str(r["groups"]),
                     ]
                 )
             return Table(header, rows, f"{_title(metric, self.unit)}: row minus {self.baseline}", left=2)
 
         dropped = c.differences[(c.differences.metric == "Dice") & (c.differences.only_in_one > 0)]
         notes = [
-            f"{self.short[r['row']]}, {c.classes[r['class']]}: {r['only_in_one']} cases have a value in "
+            f"{self.short[r['row']]}, {titles[r['class']]}: {r['only_in_one']} cases have a value in "
             "one of both rows only (a class absent from the reference and predicted by one) and are left out."
             for r in dropped.to_dict("records")
         ]
         return [
             Heading("Paired differences to the baseline"),
             Text(
-                "Tested is the mean Dice over classes. All other p-values are exploratory and support no claim; their "
+                ("" if c.groups.known else f"{c.groups.counted()}: intervals and p-values hold only if they are. ")
+                + "Tested is the mean Dice per case. All other p-values are exploratory and support no claim; their "
                 "correction covers all of them together."
-                if len(c.classes) > 1
-                else "Tested is the mean Dice. All other p-values are exploratory and support no claim."
             ),
             table("Dice"),
             *([Items(notes)] if notes else []),
@@ -157,30 +192,42 @@ class Tables:
         return Table(["", *self.short.values()], [[title, *values] for title, values in lines.items()])
 
     def costs(self) -> list[Block]:
-        facts = [self.comparison.facts[row] for row in self.comparison.rows]
+        facts = [self.comparison.facts[row] for row in self.names]
         lines = {
             "parameters (M)": [_number(f.parameters and f.parameters / 1e6, 2) for f in facts],
             "GMACs": [_number(f.gmacs, 2) for f in facts],
             "seconds per epoch": [_recorded(f.epoch_seconds, 2) for f in facts],
-            "hours, all folds": [_recorded(f.hours, 2) for f in facts],
+            "hours of these trainings": [_recorded(f.hours, 2) for f in facts],
+            "trainings": [str(f.trainings) for f in facts],
             "peak GPU memory (GiB)": [_recorded(f.peak_allocated, 2) for f in facts],
             "reserved (GiB)": [_recorded(f.peak_reserved, 2) for f in facts],
             "GPU": [f.environment["GPU"] for f in facts],
         }
         problems = [
             f"{row}: parameters and GMACs not counted ({self.comparison.facts[row].cost_problem})."
-            for row in self.comparison.rows
+            for row in self.names
             if self.comparison.facts[row].cost_problem
         ]
         note = (
             "GMACs: 1e9 multiply-accumulates of one forward pass at the plans' patch (torch's FlopCounterMode / 2, "
-            "attention products included). Epoch time: median of the logs. Stock trainers do not record memory."
+            "attention products included). Epoch time: median of the logs; hours: their sum over the folds whose "
+            f"scores are compared{self._left_out()}. Stock trainers do not record memory."
         )
         return [Heading("Cost"), self._by_row(lines), Text(note), *([Items(problems)] if problems else [])]
 
+    def _left_out(self) -> str:
+        """Says where a row has complete folds that do not count, because another row lacks them."""
+        counted = {row.name: self.comparison.facts[row.name].trainings for row in self.comparison.rows}
+        more = [
+            f"{self.short[row.name]} {len(run_folds) - counted[row.name]}"
+            for row in self.comparison.rows
+            if len(run_folds := [fold for run in row.runs for fold in run.complete]) > counted[row.name]
+        ]
+        return f" (left out, since not complete in every row: {', '.join(more)})" if more else ""
+
     def training(self) -> list[Block]:
         c = self.comparison
-        facts = [c.facts[row] for row in c.rows]
+        facts = [c.facts[row] for row in self.names]
         schedules = [f"{f.schedule[0]} x {f.schedule[1]}" if f.schedule else NOT_RECORDED for f in facts]
         lines = {"epochs x iterations": schedules}
         lines |= {title: [_recorded(f.plans[title]) for f in facts] for title in facts[0].plans}
@@ -193,12 +240,12 @@ class Tables:
 
     def paper_numbers(self) -> list[Block]:
         c, rows = self.comparison, []
-        for model in c.models:
-            found = find_published(model.trainer, c.dataset)
+        for row in c.rows:
+            found = find_published(row.trainer, c.dataset)
             if found is not None:
-                ours = self._summary(model.name, MEAN, "Dice")["mean"]
+                ours = self._summary(row.name, self.overall, "Dice")["mean"]
                 hd95 = "–" if found.hd95 is None else f"{found.hd95:.2f}"
-                rows.append([self.short[model.name], _number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
+                rows.append([self.short[row.name], _number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
         if not rows:
             return [Heading("Published numbers"), Text("The papers print none for these trainers on this dataset.")]
         header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95", "paper"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nnunet_attn.errors import UserError
@@ -21,6 +22,8 @@ from nnunet_attn.scoring.folders import (
     find_splits,
     find_trained_model,
 )
+from nnunet_attn.scoring.groups import INDEPENDENT, Groups, find_groups
+from nnunet_attn.scoring.intervals import Mean, group_index, mean_interval
 from nnunet_attn.scoring.metrics import METRICS
 
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
@@ -117,11 +120,17 @@ def long_table(scores: Sequence[Scores], *, dataset: str = "", trainer: str = ""
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def summarise(scores: Sequence[Scores]) -> dict:
+def summarise(scores: Sequence[Scores], groups: Groups | None = None) -> dict:
     """Means as nnU-Net forms them: per class over the cases where it is scored, then over classes.
 
-    A class that no case has at all is left out of the mean over classes, where nnU-Net's becomes NaN.
+    A class that no case has at all is left out of the mean over classes, where nnU-Net's becomes NaN. ``intervals``
+    are those of the means, 95 %, over groups; null for fewer than two groups.
     """
+    groups = groups or find_groups([s.job.case for s in scores])
+    index = group_index([groups.of[s.job.case] for s in scores])
+    columns = {
+        metric: np.array([[values[metric] for values in s.values.values()] for s in scores]) for metric in METRICS
+    }
     classes = {}
     for name in scores[0].values:
         values = [s.values[name] for s in scores]
@@ -134,7 +143,21 @@ def summarise(scores: Sequence[Scores]) -> dict:
             "absent": sum(v["n_pred"] == 0 and v["n_ref"] == 0 for v in values),
         }
     means = ([c[metric] for c in classes.values() if c[metric] is not None] for metric in METRICS)
-    return {"mean": classes, "foreground_mean": dict(zip(METRICS, map(_mean, means), strict=True))}
+    intervals = {name: {} for name in (*classes, "foreground_mean")}
+    for metric, values in columns.items():
+        for i, name in enumerate(classes):
+            intervals[name][metric] = _ends(mean_interval(values[:, i], index))
+        intervals["foreground_mean"][metric] = _ends(mean_interval(values, index))
+    return {
+        "mean": classes,
+        "foreground_mean": dict(zip(METRICS, map(_mean, means), strict=True)),
+        "intervals": intervals,
+        "groups": groups.summary(),
+    }
+
+
+def _ends(mean: Mean) -> list[float] | None:
+    return None if math.isnan(mean.low) else [mean.low, mean.high]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -148,6 +171,7 @@ def evaluate(
     dataset_json: Path | None = None,
     labels: Sequence[int] | None = None,
     folds: Sequence[str] | None = None,
+    groups: str | None = None,
     protocol: str = "nnunet",
     tolerance: float = 1.0,
     only_predicted: bool = False,
@@ -163,6 +187,7 @@ def evaluate(
         dataset_json: Names the classes, regions and ignore label; looked for beside both folders if not given.
         labels: Label values to score, where there is no dataset.json.
         folds: Folds of a trained model; all that it has if not given.
+        groups: Rule that tells which cases belong together, see ``groups.find_groups``.
         protocol: "nnunet" or "transunet", see ``metrics.score``.
         tolerance: Of NSD, in mm (px where files carry no spacing).
         only_predicted: Score the predicted cases although others lack a prediction.
@@ -181,9 +206,13 @@ def evaluate(
         classes = Classes.from_file(found)
         ending = json.loads(found.read_text(encoding="utf-8")).get("file_ending")
     jobs = find_jobs(predictions, references, ending, folds=folds, only_predicted=only_predicted)
+    model = find_trained_model(predictions)
+    beside = [folder.parent for folder in {job.reference.parent for job in jobs}]
+    found_groups = find_groups(
+        [job.case for job in jobs], groups, dataset=model.dataset if model else None, folders=beside
+    )
     scores = score_cases(jobs, Rules(classes, protocol, tolerance), processes=processes, progress=progress)
 
-    model = find_trained_model(predictions)
     names = {"dataset": model.dataset, "trainer": model.folder.name} if model else {"dataset": "", "trainer": ""}
     summary = {
         "format": 1,
@@ -198,7 +227,7 @@ def evaluate(
         "nsd_tolerance": tolerance,
         "unit": "/".join(sorted({s.unit for s in scores})),
         "definitions": DEFINITIONS,
-        **summarise(scores),
+        **summarise(scores, found_groups),
     }
     return Evaluation(long_table(scores, **names), summary)
 
@@ -229,6 +258,16 @@ def text_table(summary: dict) -> str:
         )
         for line in lines
     )
+
+
+def text_intervals(summary: dict) -> str:
+    """The interval of the mean of classes in a line, and which cases were taken together."""
+    groups, intervals = summary["groups"], summary["intervals"]["foreground_mean"]
+    if not any(intervals.values()):
+        return "no intervals: fewer than two groups of cases"
+    parts = (f"{m} {' to '.join(_number(m, v) for v in ends)}" for m, ends in intervals.items() if ends)
+    over = f"{groups['count']} groups ({groups['kind']})" if groups["known"] else INDEPENDENT
+    return f"95 % interval of the mean of classes: {', '.join(parts)}; over {over}, {groups['how']}"
 
 
 def _number(metric: str, value: float | None) -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from nnunet_attn.files import write_json
+
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -134,4 +136,7 @@ def predict(
     predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model_folder), (0,), "checkpoint_final.pth")
     Path(output).mkdir(parents=True, exist_ok=True)
+    trainer, plans, configuration = Path(model_folder).name.split("__")
+    record = {"trainer": trainer, "plans": plans, "configuration": configuration, "folds": [0]}
+    write_json(Path(output) / "nnunet_attn_prediction.json", record)  # which nnunet-attn compare reads
     predictor.predict_from_files_sequential(images if isinstance(images, list) else str(images), names or str(output))

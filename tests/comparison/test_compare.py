@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from nnunet_attn.comparison.compare import compare
-from nnunet_attn.comparison.paired import MEAN, compare_with_baseline, long_table, patients_of, verdicts
+from nnunet_attn.comparison.paired import compare_with_baseline, verdicts
+from nnunet_attn.comparison.scores import stack_scores
 from nnunet_attn.errors import UserError
 from nnunet_attn.report.published import PROTOCOL, find_published
+from nnunet_attn.scoring.groups import find_groups
 
 DATASET = "Dataset900_Synthetic"
 LABELS = {"background": 0, "ring": 1, "core": 2}
@@ -100,7 +102,7 @@ def two_rows(tree):
 
 
 def run(rows=(STOCK, OURS), **options):
-    return compare("900", "2d", rows, **{"measure": False, "surface": False, "resamples": 200} | options)
+    return compare("900", "2d", rows, **{"measure": False, "surface": False} | options)
 
 
 # ---- what is claimed ----------------------------------------------------------------------------------------------
@@ -133,18 +135,20 @@ def test_nothing_is_found_where_nothing_is(tmp_path, tree):
 
 
 def test_nothing_is_found_where_nothing_is_in_the_numbers_alone(tmp_path):
-    """The same without the files: two rows against a baseline, 500 times."""
+    """The same without the files: two rows against a baseline, 300 times."""
     small, rng, found = Tree(tmp_path, folds=2, labels=POLYP), np.random.default_rng(3), 0
-    patients = {case: case[:10] for case in small.cases}
-    for _ in range(500):
-        scores = {
-            row: {("0", case): {"polyp": {"Dice": d}} for case, (d,) in zip(small.cases, draw(rng, small), strict=True)}
+    groups = find_groups(small.cases)
+    assert len(set(groups.of.values())) == 20
+    for _ in range(300):
+        runs = {
+            row: [
+                {("0", case): {"polyp": {"Dice": d}} for case, (d,) in zip(small.cases, draw(rng, small), strict=True)}
+            ]
             for row in THREE
         }
-        table = long_table(scores, patients)
-        differences = compare_with_baseline(table[table["class"] == MEAN], resamples=200)
-        found += any(verdict.significant for verdict in verdicts(differences, STOCK))
-    assert 0 < found <= 0.07 * 500
+        differences = compare_with_baseline(stack_scores(runs, ["polyp"], groups))
+        found += any(verdict.significant for verdict in verdicts(differences, STOCK, groups))
+    assert 0 < found <= 0.075 * 300
 
 
 def test_planted_effect_is_found(tmp_path, tree):
@@ -159,10 +163,10 @@ def test_verdicts_say_which_way_and_by_how_much(tree):
     tree.add(f"{OURS}_noSpatialAttention", stock)
     worse, same = run((STOCK, OURS, f"{OURS}_noSpatialAttention")).verdicts
     assert worse.significant
-    assert worse.text.startswith(f"{OURS} has a significantly lower mean Dice than {STOCK} (difference -0.0")
-    assert "n = 20 patients, p < 0.001" in worse.text
+    assert worse.text.startswith(f"{OURS} has a significantly lower mean Dice per case than {STOCK} (difference -0.0")
+    assert "n = 20 groups, p < 0.001" in worse.text
     assert not same.significant
-    assert same.text.startswith("No significant difference in mean Dice between")
+    assert same.text.startswith("No significant difference in mean Dice per case between")
     assert "p = 1.000" in same.text
 
 
@@ -193,25 +197,61 @@ def test_too_few_patients_find_nothing_however_large_the_effect(tmp_path, tree):
     small.add(OURS, draw(rng, small))
     result = run()
     assert not result.verdicts[0].significant
-    assert "With 5 patients the test could not have found one." in result.verdicts[0].text
-    assert any("Too few patients" in flag for flag in result.flags)
+    assert "With 5 groups the test could not have found one." in result.verdicts[0].text
+    assert any("Too few groups: with 5 no test can reach p < 0.05" in flag for flag in result.flags)
+
+
+def test_the_smallest_p_counts_the_rows(tmp_path, tree):
+    """Seven groups: 2^-6 = 0.016 for one row, 0.0625 after Holm's correction for four."""
+    small = Tree(tmp_path, patients=7, folds=1)
+    rows = [STOCK, *(f"{OURS}{suffix}" for suffix in ("", "_noSpatialAttention", "_postNorm", "_lambda05"))]
+    rng = np.random.default_rng(0)
+    for i, row in enumerate(rows):
+        small.add(row, draw(rng, small) * (1 if i else 0.5))
+    assert not any("Too few" in flag for flag in run(rows[:2]).flags)
+    assert run(rows[:2]).verdicts[0].significant
+    result = run(rows)
+    assert any("Too few groups: with 7 and 4 rows against the baseline no test can" in f for f in result.flags)
+    assert not any(verdict.significant for verdict in result.verdicts)
+    assert all("could not have found one" in verdict.text for verdict in result.verdicts)
+
+
+def test_nothing_is_claimed_where_groups_are_not_known(tree):
+    tree.cases = [case.replace("_frame", "x") for case in tree.cases]
+    tree.folds = [[case.replace("_frame", "x") for case in fold] for fold in tree.folds]
+    splits = [{"train": [c for c in tree.cases if c not in val], "val": val} for val in tree.folds]
+    (tree.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    rng = np.random.default_rng(0)
+    tree.add(STOCK, draw(rng, tree) * 0.5)
+    tree.add(OURS, draw(rng, tree))
+    result = run()
+    (verdict,) = result.verdicts
+    assert not verdict.significant
+    assert not result.differences.significant.any()
+    assert "n = 40 cases counted as independent, p < 0.001" in verdict.text
+    assert "No claim" in verdict.text
+    assert any(flag.startswith("Groups are not known (no manifest.json") for flag in result.flags)
+    assert "significant" not in " ".join([verdict.text, *result.flags])
+    (known,) = run(groups=r"(patient\d+)x").verdicts
+    assert known.significant
+    assert "n = 20 groups" in known.text
 
 
 # ---- numbers ------------------------------------------------------------------------------------------------------
 
 
-def test_summary_is_of_the_cases_and_pairs_are_of_patients(two_rows):
+def test_summary_is_of_the_cases_and_pairs_are_of_groups(two_rows):
     result = run()
-    values = result.table.query("row == @STOCK and `class` == 'core' and metric == 'Dice'").value
+    values = result.scores.long_table().query("row == @STOCK and `class` == 'core' and metric == 'Dice'").value
     line = result.summary.query("row == @STOCK and `class` == 'core' and metric == 'Dice'").iloc[0]
-    assert (line.cases, line.patients) == (40, 20)
+    assert (line.cases, line.groups) == (40, 20)
     assert line["mean"] == pytest.approx(values.mean())
     assert line["median"] == pytest.approx(values.median())
     assert line.sd == pytest.approx(values.std())
     assert line.low < line["mean"] < line.high
     primary = result.differences.query("primary")
-    assert primary["class"].tolist() == ["mean"]
-    assert primary.patients.item() == primary.wins.item() + primary.ties.item() + primary.losses.item() == 20
+    assert primary["class"].tolist() == ["case_mean"]
+    assert primary.groups.item() == primary.wins.item() + primary.ties.item() + primary.losses.item() == 20
     exploratory = result.differences.query("not primary")
     assert not exploratory.significant.any()
     assert (exploratory.p_holm >= exploratory.p).all()
@@ -233,8 +273,15 @@ def test_class_absent_from_one_row_only_is_left_out_of_the_pairs_and_counted(tre
     result = run()
     core = result.differences.query("`class` == 'core' and metric == 'Dice'").iloc[0]
     assert (core.cases, core.only_in_one) == (38, 1)
-    mean = result.table.query("row == @STOCK and `class` == 'mean' and metric == 'Dice'").set_index("case").value
+    table = result.scores.long_table()
+    mean = table.query("row == @STOCK and `class` == 'case_mean' and metric == 'Dice'").set_index("case").value
     assert mean[tree.cases[3]] == pytest.approx(a[3, 0])
+    # nnU-Net's mean of classes is the mean of the classes' means, another number where a case lacks a class
+    overall = result.summary.query("row == @STOCK and `class` == 'mean' and metric == 'Dice'")["mean"].item()
+    assert overall == pytest.approx(np.nanmean(a, axis=0).mean())
+    per_case = result.summary.query("row == @STOCK and `class` == 'case_mean' and metric == 'Dice'")["mean"].item()
+    assert per_case == pytest.approx(np.nanmean(a, axis=1).mean())
+    assert abs(per_case - overall) > 1e-4
 
 
 def tree_fold(tree, index):
@@ -340,9 +387,9 @@ def test_descriptions_may_differ_and_so_may_plans(two_rows):
         ((STOCK, STOCK), {}, "two or more different rows"),
         ((STOCK, "nnUNetTrainerNobody"), {}, f"not trained.*holds {OURS}__nnUNetPlans__2d, {STOCK}__"),
         ((STOCK, OURS), {"folds": ["all"]}, "fold_all validates on its own training cases"),
-        ((STOCK, OURS), {"patients": r"case(\d+)"}, "gives no patient for patient000_frame01"),
-        ((STOCK, OURS), {"patients": "("}, "is no regular expression"),
-        ((STOCK, OURS), {"test": []}, "--test needs references"),
+        ((STOCK, OURS), {"groups": r"case(\d+)"}, "gives no group for patient000_frame01"),
+        ((STOCK, OURS), {"groups": "("}, "is neither a CSV file nor a regular expression"),
+        ((STOCK, OURS), {"test": {}}, "--test needs references"),
     ],
 )
 def test_wrong_questions(two_rows, rows, options, message):
@@ -353,7 +400,7 @@ def test_wrong_questions(two_rows, rows, options, message):
 def test_unknown_dataset(two_rows):
     with pytest.raises(UserError, match=r"dataset 901: looked for Dataset901_\* in .* and found none"):
         compare("901", "2d", (STOCK, OURS))
-    assert compare(DATASET, "2d", (STOCK, OURS), measure=False, surface=False, resamples=100).dataset == DATASET
+    assert compare(DATASET, "2d", (STOCK, OURS), measure=False, surface=False).dataset == DATASET
 
 
 # ---- incomplete folds, flags --------------------------------------------------------------------------------------
@@ -364,10 +411,12 @@ def test_incomplete_folds_are_left_out_and_said(two_rows):
     (two_rows.fold(OURS, 3) / "checkpoint_final.pth").unlink()
     change_json(two_rows.fold(STOCK, 2) / "validation" / "summary.json", lambda d: d["metric_per_case"].pop())
     result = run()
-    assert [fold.name for fold in result.models[0].complete] == ["0", "1", "3", "4"]
+    assert [fold.name for fold in result.rows[0].model.complete] == ["0", "1", "3", "4"]
     assert result.gathered.evaluated == "validation of folds 0 1"
     flags = "\n".join(result.flags)
-    assert "2 of 5 folds are complete in every row" in flags
+    assert "2 of 5 folds are complete in every row and used, for scores and for cost: 0, 1." in flags
+    assert result.facts[STOCK].trainings == result.facts[OURS].trainings == 2
+    assert result.facts[OURS].hours == pytest.approx(2 * 140 / 3600)
     assert "fold 4: not validated" in flags
     assert "fold 3: training not finished (3 of 1000 epochs logged)" in flags
     assert "fold 2: validation lacks 1 of 8 cases, patient017_frame09 first" in flags
@@ -382,7 +431,7 @@ def test_a_finished_training_counts_without_its_checkpoint(two_rows):
     """Checkpoints are large and get deleted; the log shows that all epochs were done."""
     (two_rows.fold(OURS, 3) / "checkpoint_final.pth").unlink()
     change_json(two_rows.fold(OURS, 3) / "debug.json", lambda d: d.update(num_epochs="3"))
-    assert len(run().models[1].complete) == 5
+    assert len(run().rows[1].model.complete) == 5
 
 
 def test_schedule_recipe_and_budget_are_flagged(tree):
@@ -431,19 +480,39 @@ def test_folds_that_differ_among_themselves_are_flagged(two_rows):
     assert any(f"{OURS}: its folds differ in initial rate" in flag for flag in run().flags)
 
 
-# ---- patients, published numbers ----------------------------------------------------------------------------------
+# ---- repeats ------------------------------------------------------------------------------------------------------
 
 
-def test_patients_of_cases(tmp_path):
-    cases = ["patient001_frame01", "patient001_frame12", "patient002_frame01"]
-    assert patients_of(cases, None)[0] == dict(zip(cases, ["patient001", "patient001", "patient002"], strict=True))
-    assert patients_of(["a_1", "b"], None) == ({"a_1": "a_1", "b": "b"}, "each case counted as a patient of its own")
-    assert patients_of(["s1-a", "s1-b"], r"(s\d)-")[0] == {"s1-a": "s1", "s1-b": "s1"}
-    path = tmp_path / "groups.json"
-    path.write_text(json.dumps({"x": "p", "y": "p"}))
-    assert patients_of(["x", "y"], str(path))[0] == {"x": "p", "y": "p"}
-    with pytest.raises(UserError, match="gives no patient for z"):
-        patients_of(["x", "z"], str(path))
+def test_repeats_become_one_row(tree):
+    """By hand: per case the mean over repeats; beside it the spread between repeats."""
+    rng = np.random.default_rng(4)
+    stock = draw(rng, tree)
+    ours = [stock + 0.02 + rng.normal(0, 0.002, stock.shape) for _ in range(3)]
+    tree.add(STOCK, stock)
+    for suffix, dice in zip(("_run10", "", "_run2"), ours, strict=True):
+        tree.add(f"{OURS}{suffix}", dice)
+    result = run((STOCK, f"{OURS}_run10", OURS))
+    assert result.names == [STOCK, OURS]
+    assert any(f"Repeats that are trained and were not named: {OURS}_run2." in flag for flag in result.flags)
+    result = run((STOCK, f"{OURS}_run10", OURS, f"{OURS}_run2"))
+    assert [model.trainer for model in result.rows[1].runs] == [OURS, f"{OURS}_run2", f"{OURS}_run10"]
+    assert result.facts[OURS].trainings == 15
+    means = [dice.mean() for dice in ours]
+    line = result.summary.query("row == @OURS and `class` == 'mean' and metric == 'Dice'").iloc[0]
+    assert line["mean"] == pytest.approx(np.mean(means))
+    assert line.run_sd == pytest.approx(np.std(means, ddof=1))
+    assert line.repeats == 3
+    difference = result.differences.query("primary").iloc[0]
+    assert difference["mean"] == pytest.approx(np.mean(means) - stock.mean())
+    assert not any("not named" in flag for flag in result.flags)
+    with pytest.raises(UserError, match=f"--trainers names repeats of {OURS} only"):
+        run((OURS, f"{OURS}_run2"))
+    assert any(f"One training per fold of {STOCK}:" in flag for flag in result.flags)
+    table = result.scores.long_table()
+    assert sorted(set(table[table.row == OURS].repeat)) == [1, 2, 3]
+
+
+# ---- published numbers ----------------------------------------------------------------------------------
 
 
 def test_published_numbers_belong_to_trainer_and_dataset():

@@ -7,16 +7,15 @@ from scipy import stats
 
 from nnunet_attn.comparison.statistics import (
     Difference,
-    bootstrap_interval,
     holm,
     is_significant,
     paired_difference,
-    per_patient,
     smallest_p,
     wilcoxon_p,
 )
+from nnunet_attn.scoring.intervals import group_index, group_sums
 
-NAMES = [f"p{i:02d}" for i in range(30)]
+NAMES = np.arange(30)
 
 
 def test_wilcoxon_is_scipys_with_ties_left_out():
@@ -26,6 +25,9 @@ def test_wilcoxon_is_scipys_with_ties_left_out():
     # by hand: all of n differences positive is one of 2^n sign patterns, times two for both tails
     assert wilcoxon_p(np.arange(1.0, 8.0)) == pytest.approx(2 / 2**7) == smallest_p(7)
     assert smallest_p(5) > 0.05 > smallest_p(6)
+    assert smallest_p(7, rows=3) == pytest.approx(3 / 2**6)
+    assert smallest_p(7, rows=3) < 0.05 < smallest_p(7, rows=4)
+    assert smallest_p(3, rows=9) == 1
 
 
 def test_holm_by_hand():
@@ -43,59 +45,45 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
     assert np.all(np.diff(np.array(adjusted)[order]) >= 0)
 
 
-def test_interval_of_single_case_patients_is_scipys_bootstrap_of_the_mean():
-    values = np.random.default_rng(3).beta(8, 2, 30)
-    expected = stats.bootstrap(
-        (values,), np.mean, method="BCa", n_resamples=2000, rng=np.random.default_rng(0)
-    ).confidence_interval
-    assert bootstrap_interval(values, NAMES, resamples=2000) == pytest.approx(expected, abs=2e-3)
-    low, high = bootstrap_interval(values, NAMES)
-    assert low < values.mean() < high
-
-
-def test_patients_are_resampled_and_not_their_slices():
+def test_tests_are_over_groups_and_not_over_their_slices():
     """Ten equal slices of each patient add no knowledge."""
     values = np.random.default_rng(1).normal(0.8, 0.1, 15)
-    once = bootstrap_interval(values, NAMES[:15])
-    tenfold = bootstrap_interval(np.repeat(values, 10), np.repeat(NAMES[:15], 10))
-    as_if_independent = bootstrap_interval(np.repeat(values, 10), [str(i) for i in range(150)])
-    assert tenfold == pytest.approx(once, abs=1e-9)
-    assert np.diff(as_if_independent) < 0.5 * np.diff(once)
-    wide = paired_difference(np.repeat(values, 10), np.zeros(150), np.repeat(NAMES[:15], 10))
+    index = np.repeat(np.arange(15), 10)
+    wide = paired_difference(np.repeat(values, 10), np.zeros(150), index)
     assert wide.p == wilcoxon_p(values)
-    assert (wide.cases, wide.patients, wide.wins) == (150, 15, 15)
+    assert (wide.cases, wide.groups, wide.wins) == (150, 15, 15)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(300):
-        values = rng.normal(0.02, 0.05, 25)
-        low, high = bootstrap_interval(values, NAMES[:25], resamples=500)
-        inside += low <= 0.02 <= high
-    assert 0.90 <= inside / 300 <= 0.98
-
-
-def test_constant_and_single_values():
-    assert bootstrap_interval(np.full(5, 0.25), NAMES[:5]) == (0.25, 0.25)
-    assert all(map(math.isnan, bootstrap_interval(np.array([0.25]), NAMES[:1])))
-    almost = np.array([0.5, 0.5, 0.5, 0.5, 0.6])
-    low, high = bootstrap_interval(almost, NAMES[:5])
-    assert 0.5 <= low <= high <= 0.6
+def test_null_comparisons_of_grouped_cases_are_called_different_in_five_percent():
+    """20 groups of 20 frames, correlation 0.8; power at 0.65 standard deviations of a case."""
+    rng, index = np.random.default_rng(4), np.repeat(np.arange(20), 20)
+    null = found = by_cases = 0
+    for i in range(300):
+        values = np.sqrt(0.8) * rng.standard_normal(20)[index] + np.sqrt(0.2) * rng.standard_normal(400)
+        null += paired_difference(values, np.zeros(400), index).p < 0.05
+        found += paired_difference(values + 0.65, np.zeros(400), index).p < 0.05
+        by_cases += i < 60 and paired_difference(values, np.zeros(400), np.arange(400)).p < 0.05
+    assert 0.02 <= null / 300 <= 0.08
+    assert found / 300 >= 0.8
+    assert by_cases / 60 > 0.45  # what counting frames as patients does
 
 
 def test_paired_difference_by_hand():
     candidate = np.array([0.9, 0.8, 0.7, math.nan, 0.5, 0.5])
     baseline = np.array([0.8, 0.8, 0.8, 0.4, math.nan, 0.3])
-    result = paired_difference(candidate, baseline, ["a", "b", "c", "d", "e", "c"])
-    assert (result.cases, result.patients) == (4, 3)
+    index = group_index(["a", "b", "c", "d", "e", "c"])
+    result = paired_difference(candidate, baseline, index)
+    assert (result.cases, result.groups, result.only_in_one) == (4, 3, 2)
     assert result.mean == pytest.approx((0.1 + 0.0 - 0.1 + 0.2) / 4)
     assert (result.wins, result.ties, result.losses) == (2, 1, 0)  # c: (-0.1 + 0.2) / 2
-    turned = paired_difference(candidate, baseline, ["a", "b", "c", "d", "e", "c"], lower_is_better=True)
+    turned = paired_difference(candidate, baseline, index, lower_is_better=True)
     assert (turned.wins, turned.ties, turned.losses) == (0, 1, 2)
-    assert paired_difference(np.array([math.nan]), np.array([1.0]), ["a"]) is None
-    sums, counts = per_patient(np.array([1.0, 2.0, 4.0]), ["b", "a", "b"])
+    assert paired_difference(np.array([math.nan]), np.array([1.0]), np.zeros(1, dtype=int)) is None
+    sums, counts = group_sums(np.array([1.0, 2.0, math.nan, 4.0]), group_index(["b", "a", "a", "b"]))
     assert (sums.tolist(), counts.tolist()) == ([2.0, 5.0], [1, 2])
+    repeated = paired_difference(np.stack([candidate, candidate + 0.2]), np.stack([baseline] * 3), index)
+    assert repeated.mean == pytest.approx(result.mean + 0.1)
+    assert repeated.high - repeated.low > result.high - result.low
 
 
 def test_swapping_the_methods_only_turns_the_sign():
@@ -109,7 +97,7 @@ def test_swapping_the_methods_only_turns_the_sign():
 
 def test_significance_needs_both_test_and_interval():
     def difference(low, high):
-        return Difference(30, 30, (low + high) / 2, low, high, 0.001, 20, 0, 10)
+        return Difference(30, 30, 0, (low + high) / 2, low, high, 0.001, 20, 0, 10)
 
     assert is_significant(difference(0.01, 0.02), 0.04)
     assert is_significant(difference(-0.02, -0.01), 0.04)

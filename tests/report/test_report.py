@@ -115,7 +115,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert f"mean Dice between {ROWS[1]} and {ROWS[0]}" in printed
+    assert f"Mean Dice per case of {ROWS[1]} and {ROWS[0]}, cases counted as independent" in printed
 
     page = Page((output / "report.html").read_text())
     assert not page.open
@@ -137,7 +137,10 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
         assert f"## {heading}" in text
 
     content = json.loads((output / "comparison.json").read_text(), parse_constant=pytest.fail)
-    assert content["cases"] == content["patients"] == 12
+    assert content["cases"] == content["groups"]["count"] == 12
+    assert content["groups"]["known"] is False
+    for shown in (printed, text, (output / "report.html").read_text()):
+        assert "significant" not in shown.lower()
     assert content["unit"] == "px"
     stock, adam = content["rows"]
     assert stock["parameters"] == adam["parameters"] > 0
@@ -159,7 +162,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
 
 
 def test_compare_on_a_test_set(trained, capsys):
-    tests = [str(trained / "test" / row) for row in ROWS]
+    tests = [f"{row}={trained / 'test' / row}" for row in ROWS]
     output = trained / "report"
     arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1", "--test"]
     assert main([*arguments, *tests]) == 0
@@ -170,8 +173,62 @@ def test_compare_on_a_test_set(trained, capsys):
     assert main([*arguments, *tests, "--overwrite"]) == 1
     assert "1 of 12 cases have no prediction: case03" in capsys.readouterr().err
     assert main([*arguments, tests[0], "--overwrite"]) == 1
-    assert "one folder of predictions for each of the 2 rows, got 1" in capsys.readouterr().err
+    assert f"--test takes ROW=FOLDER for each row of --trainers: there is none for {ROWS[1]}" in capsys.readouterr().err
     assert json.loads((output / "comparison.json").read_text()) == content  # a failed run leaves the old report
+
+
+def test_groups_of_the_manifest_are_used_and_named(trained, capsys):
+    """Six sequences of two frames each, as a converter writes them."""
+    groups = {"kind": "sequence", "of": {f"case{i:02d}": f"s{i // 2}" for i in range(12)}}
+    (trained / "nnUNet_raw" / DATASET / "manifest.json").write_text(json.dumps({"cases": {}, "groups": groups}))
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-np", "1", "--no-surface"]
+    assert main([*arguments, "-o", str(trained / "a")]) == 0
+    assert f"- 6 sequences (from {DATASET}/manifest.json)." in capsys.readouterr().out
+    text = (trained / "a" / "report.md").read_text()
+    assert "12 cases of 6 sequences, validation of folds 0 1" in text
+    assert "No significant difference" in text
+    assert json.loads((trained / "a" / "comparison.json").read_text())["groups"]["count"] == 6
+
+    table = trained / "groups.csv"
+    table.write_text("case,patient\n" + "".join(f"case{i:02d},p{i // 4}\n" for i in range(12)))
+    assert main([*arguments, "-o", str(trained / "b"), "--patients", str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "- 3 patients (from groups.csv)." in out
+    assert "Too few patients: with 3 no test can reach p < 0.05 after Holm's correction (the smallest is 0.25)." in out
+
+    assert main(["evaluate", str(trained / "test" / ROWS[0]), str(trained / "nnUNet_raw" / DATASET / "labelsTs"),
+                 "--dataset-json", str(trained / "nnUNet_results" / DATASET / f"{ROWS[0]}__nnUNetPlans__2d"
+                 / "dataset.json"), "-np", "1"]) == 0  # fmt: skip
+    assert f"over 6 groups (sequence), from {DATASET}/manifest.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("plans.json", {"plans_name": "other"}, "differs from the plans that the row was trained with in plans_name"),
+        ("dataset.json", {"numTraining": 7}, "differs from the dataset that the row was trained on in numTraining"),
+        ("nnunet_attn_prediction.json", {"trainer": "x"}, f"says trainer x, the row's is {ROWS[1]}"),
+    ],
+)
+def test_predictions_of_another_row_are_refused_by_name(trained, capsys, file, change, message):
+    model = trained / "nnUNet_results" / DATASET / f"{ROWS[1]}__nnUNetPlans__2d"
+    folder = trained / "test" / ROWS[1]
+    record = {"trainer": ROWS[1], "plans": "nnUNetPlans", "configuration": "2d"}
+    for name in ("plans.json", "dataset.json"):
+        (folder / name).write_text((model / name).read_text())
+    (folder / "nnunet_attn_prediction.json").write_text(json.dumps(record))
+    tests = [f"{row}={trained / 'test' / row}" for row in reversed(ROWS)]
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-np", "1", "-o", str(trained / "report"), "--test"]
+    if file == "plans.json":
+        assert main([*arguments, *tests]) == 0
+        out = capsys.readouterr().out
+        assert f"was taken for {ROWS[0]}'s predictions; neither dataset and plans nor trainer could be verified" in out
+        assert f"taken for {ROWS[1]}'s" not in out
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | change))
+    assert main([*arguments, *tests, "--overwrite"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"--test {ROWS[1]}={folder} contradicts the row" in error
+    assert message in error
 
 
 def test_predictions_changed_after_the_validation_are_noticed(trained, capsys):

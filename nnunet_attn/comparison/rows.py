@@ -1,0 +1,56 @@
+"""The rows of a comparison: trainings that differ by chance alone are one row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnunet_attn.comparison.results import DEFAULT_PLANS, Fold, Model
+from nnunet_attn.errors import UserError
+from nnunet_attn.trainer_names import without_run
+
+
+def row_name(trainer: str, plans_name: str) -> str:
+    """The name of a row: the trainer without ``_run<K>``, and the plans unless they are nnU-Net's default."""
+    return without_run(trainer) if plans_name == DEFAULT_PLANS else f"{without_run(trainer)}:{plans_name}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison: a trainer with its plans, trained once or repeatedly (``_run<K>``).
+
+    Attributes:
+        name: See ``row_name``.
+        runs: The trained models, in the order of their names' numbers.
+    """
+
+    name: str
+    runs: tuple[Model, ...]
+
+    @property
+    def model(self) -> Model:
+        """The first training, which stands for all where they are equal by construction."""
+        return self.runs[0]
+
+    @property
+    def trainer(self) -> str:
+        """Name of the trainer without ``_run<K>``."""
+        return without_run(self.model.trainer)
+
+    def folds(self, used: Sequence[str]) -> list[Fold]:
+        """The folds that count, of all repeats."""
+        return [run.folds[name] for run in self.runs for name in used]
+
+
+def fold_rows(models: Sequence[Model]) -> list[Row]:
+    """Rows in the order in which their first training is named.
+
+    Raises:
+        UserError: fewer than two rows are left.
+    """
+    found: dict[str, list[Model]] = {}
+    for model in models:
+        found.setdefault(row_name(model.trainer, model.plans_name), []).append(model)
+    if len(found) < 2:
+        raise UserError(
+            f"--trainers names repeats of {next(iter(found))} only, which are one row; name a second trainer to compare"
+        )
+    return [Row(name, tuple(sorted(runs, key=lambda m: (len(m.trainer), m.trainer)))) for name, runs in found.items()]
