@@ -5,6 +5,7 @@ of 1 over all cases. Reported are, per way of counting,
 
 * error: share of null comparisons (no difference in truth) with p < 0.05; 5 % is right,
 * power: the same with a true difference of EFFECT standard deviations of a case,
+* claims: share of null comparisons that are claimed, which takes p < 0.05 and an interval without 0,
 * coverage: share of 95 % intervals of the mean that hold the true difference; 95 % is right.
 
 Ways: "ours" is what ``nnunet-attn compare`` does (Wilcoxon and t over groups). "cases" counts every frame as a patient.
@@ -89,9 +90,10 @@ def simulate(groups: int, shape: str, sizes: str, repeats: int, draws: int, *, o
     counts: dict[str, np.ndarray] = {}
 
     def add(way: str, p: float, p_effect: float, low: float, high: float) -> None:
-        hits = np.array([p < 0.05, p_effect < 0.05, low <= 0 <= high], dtype=float)
-        hits[:2] = np.nan if np.isnan(p) else hits[:2]
-        counts[way] = counts.get(way, np.zeros(3)) + hits
+        inside = low <= 0 <= high
+        hits = np.array([p < 0.05, p < 0.05 and not inside, p_effect < 0.05, inside], dtype=float)
+        hits[:3] = np.nan if np.isnan(p) else hits[:3]
+        counts[way] = counts.get(way, np.zeros(4)) + hits
 
     for _ in tqdm(range(draws), desc=f"{groups} groups, {shape}, {sizes}, {repeats} repeat(s)", disable=None):
         candidate, baseline, index = draw(rng, groups, shape, sizes, repeats)
@@ -104,7 +106,7 @@ def simulate(groups: int, shape: str, sizes: str, repeats: int, draws: int, *, o
                 add(way, np.nan, np.nan, *ends)
     return [
         {"groups": groups, "shape": shape, "sizes": sizes, "repeats": repeats, "draws": draws, "way": way}
-        | dict(zip(("error_%", "power_%", "coverage_%"), np.round(100 * hits / draws, 1), strict=True))
+        | dict(zip(("error_%", "claims_%", "power_%", "coverage_%"), np.round(100 * hits / draws, 1), strict=True))
         for way, hits in counts.items()
     ]
 
