@@ -8,10 +8,10 @@ s_i and the number n_i of a group's cases, N = sum n_i, w_i = n_i / N, Q = sum w
 
 which has no bias where groups are homogeneous, and Satterthwaite's degrees of freedom under that model: the
 correction of Bell & McCaffrey (Survey Methodology 28, 2002) for a mean. Groups of equal size give Student's interval of
-the group means. Why not a bootstrap (``scripts/simulate_groups.py``, 20 groups): BCa covers the truth in 93 %, with uneven sizes or
-heavy tails in 89 %; the studentised bootstrap in 95.6 and 93 %, and it is undefined where most groups are tied. These
-intervals cover 95.6, 96.6 (uneven) and 95.7 % (heavy tails), at a thousandth of the cost; they cover 93 % where the
-groups' values are skewed.
+the group means. Why not a bootstrap (``scripts/simulate_groups.py``, 20 groups): BCa covers the truth in 93 %, with
+uneven sizes or heavy tails in 89 %; the studentised bootstrap in 95.6 and 93 %, and it is undefined where most groups
+are tied. These intervals cover 95.6, 96.6 (uneven) and 95.7 % (heavy tails), at a thousandth of the cost; they cover
+93 % where the groups' values are skewed.
 
 Repeats (trainings of one row that differ by chance alone) are a second source of chance. With R repeats whose means
 have the variance S^2, S^2 / R is added, less the part of it that the groups' V holds already (the interaction of
