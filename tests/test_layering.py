@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "report": BOTTOM | {"scoring", "comparison", "report"},
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
     "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "study"},
+    "export": BOTTOM | {"training", "export"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = {"catalog", "errors", "files", "groups", "trainer_names", "complexity", "_startup", "_discovery"}
@@ -68,7 +69,17 @@ def test_imports_point_down(path):
 HEAVY = ["torch", "nnunetv2", "numpy", "scipy", "pandas", "matplotlib", "SimpleITK", "timm", "PIL", "skimage", "tqdm"]
 HEAVY_LAYERS = tuple(
     f"nnunet_attn.{layer}"
-    for layer in ("training", "architectures", "blocks", "complexity", "scoring", "comparison", "report", "study")
+    for layer in (
+        "training",
+        "architectures",
+        "blocks",
+        "complexity",
+        "scoring",
+        "comparison",
+        "report",
+        "study",
+        "export",
+    )
 )
 
 

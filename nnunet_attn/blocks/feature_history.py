@@ -57,8 +57,23 @@ def max_pool(feature: torch.Tensor, size: Sequence[int], return_indices: bool = 
     if all(r * b == a for r, a, b in zip(ratio, feature.shape[2:], size, strict=True)):
         pool: Callable = F.max_pool2d if len(size) == 2 else F.max_pool3d
         return pool(feature, ratio, return_indices=return_indices)
+    if torch.compiler.is_exporting():
+        return max_by_axis(feature, size)  # ONNX has no adaptive pooling
     adaptive: Callable = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
     return adaptive(feature, tuple(size), return_indices=return_indices)
+
+
+def max_by_axis(feature: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Adaptive max pooling, one axis after the other: cell i of m is [floor(i n / m), ceil((i + 1) n / m))."""
+    for axis, cells in enumerate(size, start=2):
+        length = feature.shape[axis]
+        starts = [i * length // cells for i in range(cells)]
+        ends = [-(-(i + 1) * length // cells) for i in range(cells)]
+        widest = max(end - start for start, end in zip(starts, ends, strict=True))
+        taps = [[min(a + j, b - 1) for j in range(widest)] for a, b in zip(starts, ends, strict=True)]
+        index = torch.tensor(taps, device=feature.device)
+        feature = feature.index_select(axis, index.flatten()).unflatten(axis, index.shape).amax(axis + 1)
+    return feature
 
 
 def enlarge(feature: torch.Tensor, size: Sequence[int], align_corners: bool) -> torch.Tensor:

@@ -22,6 +22,7 @@ COMMANDS = (
     "study",
     "overlay",
     "benchmark",
+    "export",
 )
 
 DESCRIPTION = """\

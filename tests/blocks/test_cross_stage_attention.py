@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.cross_stage_attention import FORMS, CrossStageAttentionResidual
-from nnunet_attn.blocks.feature_history import FeatureHistory, channels_last
+from nnunet_attn.blocks.feature_history import FeatureHistory, channels_last, max_by_axis
 from nnunet_attn.blocks.streaming_attention import streaming_attention
 from nnunet_attn.complexity import gmacs, saved_bytes
 
@@ -332,3 +332,10 @@ def test_a_history_that_does_not_fit_is_refused(widths):
     history = [random(2, w, 8, 12) for w in widths]
     with pytest.raises(ValueError, match=r"made for 6 channels and a history of \[4, 6, 8, 6\], got 6 and"):
         block(history, x)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 3, 7, 9), (3, 4)), ((1, 2, 5, 6, 11), (5, 4, 3))])
+def test_max_by_axis_is_adaptive_pooling(shape, size):
+    feature = torch.randn(shape)
+    adaptive = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
+    assert torch.equal(max_by_axis(feature, size), adaptive(feature, size))

@@ -1,0 +1,1 @@
+"""Trained models as ONNX files that predict without torch and nnU-Net."""
