@@ -111,5 +111,6 @@ def check_export(
         finally:
             torch.set_num_threads(before)
         read, _ = READERS[content["reader"]]
-        pairs = {case: tuple(read(path / f"{case}{ending}")[0] for path in (exported, reference)) for case in cases}
+        files = {case: f"{case}{ending}" for case in cases}
+        pairs = {case: (read(exported / name)[0], read(reference / name)[0]) for case, name in files.items()}
     return {case: compare([pair]) for case, pair in pairs.items()} | {"all cases": compare(list(pairs.values()))}

@@ -65,6 +65,7 @@ def write_onnx(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
                 dynamic_shapes=({0: batch},),
                 verbose=False,
             )
+            assert program is not None  # it is only with an exporter of old
             program.save(path, external_data=False)
     except Exception as error:  # the exporter has kinds of its own for each of its steps; all mean the same here
         raise UserError(f"{type(network).__name__} cannot be exported: {' '.join(str(error).split())[:300]}") from error

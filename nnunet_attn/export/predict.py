@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -42,7 +43,8 @@ def read_picture(path: Path) -> tuple[np.ndarray, list[float], dict]:
         from PIL import Image
 
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert(image.palette.mode) if image.mode == "P" else image)
+            palette = image.palette if image.mode == "P" else None
+            pixels = np.asarray(image.convert(palette.mode) if palette else image)
     if pixels.ndim == 2:
         return pixels[None, None], [999, 1, 1], {}
     if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
@@ -96,7 +98,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, list[float], dict]:
     """As ``read_volume``, by nibabel, which nnU-Net takes for files that end in .nii."""
     import nibabel
 
-    image = nibabel.load(path)
+    image: Any = nibabel.load(path)
     if image.ndim != 3:
         raise CaseError(f"{path}: expected a volume of three axes, got the shape {image.shape}")
     spacing = [float(z) for z in image.header.get_zooms()[::-1]]
@@ -261,21 +263,27 @@ def tiles(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple
     return [(plane, *box) for plane in planes for box in boxes] if planes else boxes
 
 
-def run_tiles(session, batch: np.ndarray, mirror_axes: Sequence[int]) -> np.ndarray:
+def run_tiles(session: Any, batch: np.ndarray, mirror_axes: Sequence[int]) -> np.ndarray:
     """Logits of a batch of tiles in float32, the mean over all mirrored versions."""
+    logits = session.run(None, {"image": batch})[0]
     combinations = [
         tuple(axis + 2 for axis in axes)
-        for count in range(len(mirror_axes) + 1)
+        for count in range(1, len(mirror_axes) + 1)
         for axes in itertools.combinations(mirror_axes, count)
     ]
-    logits = None
     for axes in combinations:
         mirrored = session.run(None, {"image": np.ascontiguousarray(np.flip(batch, axes))})[0]
-        logits = mirrored if logits is None else logits + np.flip(mirrored, axes)
-    return logits if len(combinations) == 1 else logits / np.float32(len(combinations))
+        logits = logits + np.flip(mirrored, axes)
+    return logits / np.float32(len(combinations) + 1) if combinations else logits
 
 
-def predict_logits(data: np.ndarray, sessions: Sequence, model: dict, options, progress) -> np.ndarray:
+def predict_logits(
+    data: np.ndarray,
+    sessions: Sequence[Any],
+    model: dict,
+    options: argparse.Namespace,
+    progress: Callable[[int, int], None],
+) -> np.ndarray:
     """Mean logits of the folds, (outputs, z, y, x) in float16, in which nnU-Net sums them."""
     patch = model["patch_size"]
     missing = [max(0, n - size) for n, size in zip(patch, data.shape[-len(patch) :], strict=True)]
@@ -286,7 +294,7 @@ def predict_logits(data: np.ndarray, sessions: Sequence, model: dict, options, p
     weights = gaussian_weights(patch, model)
     mirror_axes = () if options.disable_tta else tuple(model["mirror_axes"])
 
-    total = None
+    total = np.zeros(0)
     for fold, session in enumerate(sessions):
         logits = np.zeros((model["outputs"], *data.shape[1:]), np.float16)
         covered = np.zeros(data.shape[1:], np.float16)
@@ -300,7 +308,7 @@ def predict_logits(data: np.ndarray, sessions: Sequence, model: dict, options, p
         logits /= covered
         if np.isinf(logits).any():
             raise CaseError("the sum of logits leaves the range of float16; nnU-Net stops here, too")
-        total = logits if total is None else total + logits
+        total = total + logits if fold else logits
     return (total if len(sessions) == 1 else total / np.float16(len(sessions)))[:, *inner[1:]]
 
 
@@ -312,14 +320,14 @@ def segment(logits: np.ndarray, back: dict, model: dict) -> np.ndarray:
     how, shape = model["resampling"]["logits"], back["cropped"]
     axis = separate_axis(back["spacings"], how["force_separate_z"])
     labels = np.zeros(shape, np.uint16 if model["highest_label"] >= 255 else np.uint8)
-    best = None
+    best = logits[0]
     for index, output in enumerate(logits):
         if output.shape != shape:
             output = resample(output, shape, axis, how["order"]).astype(np.float16)
         if model["regions_class_order"]:  # overlapping regions: each writes its label over those before
             probability = 1 / (1 + np.exp(-output.astype(np.float32)))
             labels[probability > 0.5] = model["regions_class_order"][index]
-        elif best is None:
+        elif index == 0:
             best = output.copy()
         else:
             larger = output > best
@@ -365,7 +373,14 @@ def make_sessions(folder: Path, model: dict, folds: Sequence[str] | None, thread
     return [onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"]) for file in files]
 
 
-def predict_case(files: Sequence[Path], target: Path, sessions: Sequence, model: dict, options, progress) -> None:
+def predict_case(
+    files: Sequence[Path],
+    target: Path,
+    sessions: Sequence[Any],
+    model: dict,
+    options: argparse.Namespace,
+    progress: Callable[[int, int], None],
+) -> None:
     """Predict one case; ``target`` appears when it is complete."""
     data, spacing, geometry = read_case(files, model)
     data, back = preprocess(data, spacing, model)

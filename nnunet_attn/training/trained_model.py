@@ -19,7 +19,8 @@ from nnunet_attn.errors import UserError
 
 CHECKPOINT = "checkpoint_final.pth"
 # nnU-Net's checkpoints hold its log, in numpy's numbers; nothing else but tensors is let in
-SAFE = [np._core.multiarray.scalar, np.dtype, *(type(np.dtype(t)) for t in "?bBhHiIlLqQefd")]
+SCALAR = np.float64(0).__reduce__()[0]  # what numpy's numbers are pickled by
+SAFE: list[Any] = [SCALAR, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")]
 
 
 @dataclass(frozen=True)
