@@ -43,7 +43,7 @@ def test_every_direct_import_is_declared():
     distribution = {"PIL": "pillow", "skimage": "scikit-image", "yaml": "pyyaml"}
     declared = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in CONFIG["project"]["dependencies"]}
     extras = CONFIG["project"]["optional-dependencies"]
-    optional = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in ([*extras["hdf5"], *extras["study"]], *extras["export"])}
+    optional = {re.split(r"[<>=!\[; ]", d)[0].lower() for d in [*extras["hdf5"], *extras["study"], *extras["export"]]}
     used = set()
     for folder in ("nnunet_attn", "trainers", "dataset_conversion", "scripts"):
         for path in (ROOT / folder).rglob("*.py"):
