@@ -515,9 +515,20 @@ def test_repeats_become_one_row(tree):
 # ---- published numbers ----------------------------------------------------------------------------------
 
 
+def test_every_published_number_is_of_one_of_our_trainers_and_stands_once():
+    from nnunet_attn.catalog import find_written
+    from nnunet_attn.report.published import NUMBERS
+
+    assert all(find_written(number.trainer) for number in NUMBERS)
+    assert len({(number.trainer, number.dataset) for number in NUMBERS}) == len(NUMBERS)
+
+
 def test_published_numbers_belong_to_trainer_and_dataset():
     assert find_published("nnUNetTrainerFIAS", "Dataset011_Synapse").dice == 87.81
     assert find_published("nnUNetTrainerFIAS", "Dataset027_ACDC").hd95 is None
     assert find_published("nnUNetTrainerFIAS", "Dataset300_Lung") is None
     assert find_published("nnUNetTrainer", "Dataset011_Synapse") is None
+    assert find_published("nnUNetTrainerXAttnResUNet_kaimingQuery", "Dataset011_Synapse").dice == 74.32
+    assert find_published("nnUNetTrainerXAttnResUNet_decoderOnly_run2", "Dataset011_Synapse").hd95 == 28.02
+    assert find_published("nnUNetTrainerXAttnResEMCAD_noSkip", "Dataset012_CVC-ColonDB").dice == 89.81
     assert "ignores voxel spacing" in PROTOCOL
