@@ -30,10 +30,10 @@ from nnunet_attn.dataset_conversion.target import (
     target_folder,
 )
 from nnunet_attn.dataset_conversion.volumes import check_geometry
-from nnunet_attn.dataset_conversion.workers import in_parallel
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_folder, refuse_existing, write_json
 from nnunet_attn.groups import read_groups
+from nnunet_attn.workers import in_parallel
 
 Folds = list[dict[str, list[str]]]
 

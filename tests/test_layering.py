@@ -8,13 +8,14 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "errors", "files", "groups", "trainer_names"}
+BOTTOM = {"catalog", "errors", "files", "groups", "workers", "trainer_names"}
 MAY_IMPORT = {
     "catalog": set(),
     "trainer_names": {"catalog"},
     "errors": set(),
     "files": {"errors"},
     "groups": {"errors"},
+    "workers": {"errors"},
     "_startup": set(),
     "_discovery": {"trainer_names", "trainers"},
     "blocks": {"blocks"},
@@ -29,7 +30,17 @@ MAY_IMPORT = {
     "export": BOTTOM | {"training", "export"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
-WITHOUT_NNUNET = {"catalog", "errors", "files", "groups", "trainer_names", "complexity", "_startup", "_discovery"}
+WITHOUT_NNUNET = {
+    "catalog",
+    "errors",
+    "files",
+    "groups",
+    "workers",
+    "trainer_names",
+    "complexity",
+    "_startup",
+    "_discovery",
+}
 WITHOUT_NNUNET |= {"blocks", "architectures"}
 
 

@@ -1,5 +1,6 @@
 """Were the rows of a comparison trained and validated on the same data? What differs is refused, by name."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from nnunet_attn.comparison.results import DATA_KEYS, Model, digest
@@ -65,7 +66,7 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
             if extra:
                 raise UserError(f"fold {name} validated {listed(extra)}, which splits_final.json does not have in it")
     cases = [case for name in folds for case in first.folds[name].cases]
-    twice = sorted({case for case in cases if cases.count(case) > 1}) if len(cases) != len(set(cases)) else []
+    twice = sorted(case for case, count in Counter(cases).items() if count > 1)
     if twice:
         raise UserError(f"folds share validation cases: {listed(twice)}; give --folds")
 

@@ -1,19 +1,17 @@
 """Scores of many cases, one case at a time in each process. Imports little, since worker processes import it too."""
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.classes import Classes
 from nnunet_attn.scoring.metrics import score
 from nnunet_attn.scoring.volumes import read_labels, values_of
+from nnunet_attn.workers import in_parallel
 
 LISTED = 10  # cases named in a message
 
@@ -92,29 +90,8 @@ def score_cases(
     Raises:
         UserError: cases cannot be scored (all are named), or a worker process died.
     """
-    results: dict[int, Scores | str] = {}
-    bar = tqdm(total=len(jobs), desc=title, unit="case", disable=not progress)
-    with bar:
-        if processes <= 1 or len(jobs) == 1:
-            for i, job in enumerate(jobs):
-                results[i] = score_case(job, rules)
-                bar.update()
-        else:
-            workers = min(processes, len(jobs))
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                futures = {pool.submit(score_case, job, rules): i for i, job in enumerate(jobs)}
-                try:
-                    for future in as_completed(futures):
-                        results[futures[future]] = future.result()
-                        bar.update()
-                except BrokenProcessPool:
-                    raise UserError(
-                        f"a worker process died, most likely for lack of memory; use fewer than {workers} processes"
-                    ) from None
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-    problems = [result for i, result in sorted(results.items()) if isinstance(result, str)]
+    results = list(in_parallel(partial(score_case, rules=rules), jobs, processes, title, progress=progress))
+    problems = [result for result in results if isinstance(result, str)]
     if problems:
         raise UserError(f"{len(problems)} of {len(jobs)} cases cannot be scored: " + "; ".join(problems[:LISTED]))
-    return [results[i] for i in range(len(jobs))]
+    return [result for result in results if not isinstance(result, str)]

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -103,7 +104,7 @@ def find_jobs(
         expected = set(splits[int(fold)]["val"]) if known else set(predicted)
         jobs += _paired(fold, predicted, reference_files, expected, only_predicted=only_predicted)
     cases = [job.case for job in jobs]
-    twice = sorted({case for case in cases if cases.count(case) > 1})
+    twice = sorted(case for case, count in Counter(cases).items() if count > 1)
     if twice:
         raise UserError(f"{len(twice)} cases are in the validation of several folds: {listed(twice)}; give --folds")
     return jobs

@@ -10,16 +10,33 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from nnunet_attn.errors import UserError
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-def in_parallel(function: Callable, items: Sequence, processes: int, title: str) -> Iterator:
-    """Map in order, with a progress bar on a terminal; the first error stops everything."""
-    bar = partial(tqdm, total=len(items), desc=title, unit="case", disable=None, file=sys.stderr)
-    if processes == 1:
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str, *, progress: bool = True
+) -> Iterator[Result]:
+    """Map in order, with a progress bar on a terminal; the first error stops everything.
+
+    Args:
+        function: Of the top level of a module that imports little, since each process imports it again.
+        items: What to map.
+        processes: Worker processes; 1 works in this one.
+        title: Of the bar.
+        progress: Whether to show the bar.
+
+    Raises:
+        UserError: a worker process was killed.
+    """
+    bar = partial(tqdm, total=len(items), desc=title, unit="case", disable=None if progress else True, file=sys.stderr)
+    if processes <= 1 or len(items) == 1:
         yield from bar(map(function, items))
         return
     pool = ProcessPoolExecutor(
