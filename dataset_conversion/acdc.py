@@ -19,14 +19,14 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import PurePosixPath
 
 from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import SplitRule, split_by_lists
-from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.sources import Content, File, plain
 from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti
 from nnunet_attn.errors import UserError
 
@@ -45,30 +45,158 @@ def _split(letter: str) -> SplitRule:
     return split_by_lists(lambda case: case.group, train=sorted(train), val=sorted(val), test=sorted(test))
 
 
+_PATIENT = r"patient[\s_-]*0*(?P<patient>\d{1,3})"
+_FRAME = _PATIENT + r"[\s_-]*frame[\s_-]*(?P<frame>\d{1,2})(?P<gt>[\s_-]*gt)?\.nii(\.gz)?"
+_CONFIG = rf"({_PATIENT}[\s_-]*)?(info)?\.cfg"
+_WHOLE = _PATIENT + r"[\s_-]*4d\.nii(\.gz)?"
+
+
+@dataclass
+class _Patient:
+    """The files of one patient."""
+
+    number: int
+    place: str
+    part: str
+    config: File | None = None
+    images: dict[int, File] = field(default_factory=dict)
+    labels: dict[int, File] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"patient{self.number:03d}"
+
+
 def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
     """Two cases per patient."""
-    folders = defaultdict(dict)
-    for file in files:
-        if re.fullmatch(r"patient\d{3}", PurePosixPath(file.parent).name):
-            folders[file.container, file.parent][file.basename] = file
-    if not folders:
-        return _repackaged([file for file in files if file.basename.endswith(".h5")], spacing)
+    h5 = [file for file in files if file.basename.lower().endswith((".h5", ".hdf5"))]
+    patients, whole, configs = _patients(files)
+    if not patients and not any(_own_patient(file) for file in files):
+        return _repackaged(h5, spacing)
     if spacing:
         raise UserError("SOURCE holds NIfTI volumes: their spacing is known, do not give one")
-    places = defaultdict(list)
-    for (_, folder), members in folders.items():
-        places[PurePosixPath(folder).name].append(_place(members))
-    for patient, found in places.items():
-        if len(found) > 1:
-            raise UserError(f"SOURCE holds {patient} more than once: {', '.join(found)}; keep one of them")
-    cases = [case for (_, folder), members in sorted(folders.items()) for case in _patient(folder, members)]
-    return Found("original: patient folders with NIfTI frames", cases, kind="patient")
+    cases: list[Case] = []
+    missing: dict[str, Sequence[File]] = {}
+    notes = [] if configs else ["no Info.cfg in SOURCE: which frames are ED and ES was not checked"]
+    for patient in patients:
+        cases += _cases(patient, missing, checked=bool(configs))
+    return Found(
+        "original: patient folders with NIfTI frames",
+        cases,
+        notes,
+        kind="patient",
+        missing=missing,
+        used=configs,
+        unneeded={"whole cine series": whole},
+    )
+
+
+def _own_patient(file: File) -> int | None:
+    """Number of the patient whose folder the file lies in."""
+    match = re.fullmatch(_PATIENT, file.folders[-1], re.IGNORECASE)
+    return int(match["patient"]) if match else None
+
+
+def _part(file: File, number: int) -> str:
+    """By the nearest folder that says training or testing, else by the number: the test patients are 101 to 150."""
+    for folder in reversed(file.folders):
+        if plain(folder) in ("testing", "test"):
+            return "test"
+        if plain(folder) in ("training", "train"):
+            return "train"
+    return "test" if number > 100 else "train"
+
+
+def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]]:
+    """Patients, whole series that are not needed, and configurations."""
+    found: dict[tuple, _Patient] = {}
+    whole, configs = [], []
+    for file in files:
+        own = _own_patient(file)
+        frame, series = (re.fullmatch(p, file.basename, re.IGNORECASE) for p in (_FRAME, _WHOLE))
+        is_config = re.fullmatch(_CONFIG, file.basename, re.IGNORECASE) is not None
+        if own is None and frame is None:
+            if series:
+                whole.append(file)
+            continue
+        match = frame or series
+        number = int(match["patient"]) if match else own
+        if own is not None and match and number != own:
+            raise UserError(f"{file} lies in the folder of another patient; rename it or move it")
+        key = (file.container, file.parent, number)
+        patient = found.setdefault(key, _Patient(number, file.place, _part(file, number)))
+        if series:
+            whole.append(file)
+        elif is_config:
+            patient.config = file
+            configs.append(file)
+        elif frame:
+            _add(patient.labels if frame["gt"] else patient.images, int(frame["frame"]), file)
+    places: dict[int, list[_Patient]] = {}
+    for patient in found.values():
+        places.setdefault(patient.number, []).append(patient)
+    for same in places.values():
+        if len(same) > 1:
+            raise UserError(
+                f"SOURCE holds {same[0]} more than once: {', '.join(patient.place for patient in same)}; "
+                "keep one of them"
+            )
+    return sorted(found.values(), key=lambda patient: patient.number), whole, configs
+
+
+def _add(frames: dict[int, File], number: int, file: File) -> None:
+    if number in frames:
+        compressed = {name.basename.lower().endswith(".gz") for name in (frames[number], file)}
+        what = "is there both compressed and not" if len(compressed) == 2 else "is there twice"
+        raise UserError(f"{file} {what} (see {frames[number]}); keep one of them")
+    frames[number] = file
+
+
+def _cases(patient: _Patient, missing: dict[str, Sequence[File]], *, checked: bool) -> list[Case]:
+    """The labelled frames of a patient; what is wrong with them goes to ``missing``."""
+    if checked:
+        if patient.config is None:
+            files = [*patient.images.values(), *patient.labels.values()]
+            missing[f"{patient.place}/Info.cfg is missing; it names the ED and ES frames"] = files
+            return []
+        phases = _phases(patient)
+        reason = {frame: f"Info.cfg says frame {frame} is {phase}" for phase, frame in phases.items()}
+    else:
+        wanted = sorted(patient.labels.keys() | patient.images.keys())
+        if len(wanted) != 2:
+            missing[f"{patient.place} should hold two frames of {patient} with _gt, and holds {len(wanted)}"] = []
+        reason = dict.fromkeys(wanted, "each frame has an image and a _gt")
+    cases = []
+    for frame, why in reason.items():
+        name = f"{patient}_frame{frame:02d}"
+        for kind, frames in (("", patient.images), ("_gt", patient.labels)):
+            if frame not in frames:
+                other = [f[frame] for f in (patient.images, patient.labels) if frame in f]
+                missing[f"{patient.place}/{name}{kind}.nii.gz is missing; {why}"] = other
+        if frame in patient.images and frame in patient.labels:
+            cases.append(Case(name, (patient.images[frame],), (patient.labels[frame],), str(patient), patient.part))
+    for frames in (patient.images, patient.labels):
+        strange = [frames[number] for number in sorted(frames.keys() - reason.keys())]
+        missing |= {f"{f} belongs to neither the ED nor the ES frame of {patient}": [f] for f in strange}
+    return sorted(cases, key=lambda case: case.name)
+
+
+def _phases(patient: _Patient) -> dict[str, int]:
+    """Frame numbers of ED and ES from Info.cfg, whose lines read like ``ED: 1``."""
+    text = patient.config.read().decode("utf-8", errors="replace")
+    flags = re.MULTILINE | re.IGNORECASE
+    phases = {phase: re.findall(rf"^\s*{phase}\s*[:=]\s*(\d+)\s*$", text, flags) for phase in ("ED", "ES")}
+    for phase, frames in phases.items():
+        if len(frames) != 1:
+            raise UserError(f"{patient.config} should hold one line like '{phase}: 1', and holds {len(frames)}")
+    if phases["ED"] == phases["ES"]:
+        raise UserError(f"{patient.config} gives the same frame for ED and ES of {patient}")
+    return {phase: int(frames[0]) for phase, frames in phases.items()}
 
 
 def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
     volumes, slices = {}, defaultdict(dict)
     for file in files:
-        match = re.fullmatch(r"(patient\d{3}_frame\d{2})(?:_slice_(\d+))?\.h5", file.basename)
+        match = re.fullmatch(r"(patient\d{3}_frame\d{2})(?:_slice_?(\d+))?\.h(?:df)?5", file.basename)
         if match is None:
             raise UserError(f"{file} has an unexpected name; files are like patient001_frame01.h5")
         parts = volumes if match[2] is None else slices[match[1]]
@@ -82,51 +210,11 @@ def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
     whole = {name: (file,) for name, file in volumes.items()} or {
         name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()
     }
-    notes = ["slices of the same cases were not needed"] if volumes and slices else []
-    notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
+    notes = [f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written"]
     cases = [Case(name, contents, (), name[:10]) for name, contents in sorted(whole.items())]
-    return Found("repackaged: HDF5 volumes or slices", cases, notes, kind="patient")
-
-
-def _patient(folder: str, members: dict[str, File]) -> list[Case]:
-    patient = PurePosixPath(folder).name
-    part = "test" if "testing" in PurePosixPath(folder).parts else "train"
-    cases, used = [], {f"{patient}_4d.nii.gz", f"{patient}_4d.nii"}
-    for phase, frame in _phases(patient, members).items():
-        name = f"{patient}_frame{frame:02d}"
-        pair = []
-        for stem in (name, f"{name}_gt"):
-            present = [members[n] for n in (f"{stem}.nii.gz", f"{stem}.nii") if n in members]
-            if len(present) != 1:
-                problem = "is missing" if not present else "is there both compressed and not"
-                raise UserError(f"{_place(members)}/{stem}.nii.gz {problem}; Info.cfg says frame {frame} is {phase}")
-            used.add(present[0].basename)
-            pair.append(present[0])
-        cases.append(Case(name, (pair[0],), (pair[1],), patient, part))
-    if strange := sorted(name for name in members if ".nii" in name and name not in used):
-        raise UserError(
-            f"{members[strange[0]]} belongs to neither the ED nor the ES frame of {patient}; take it out of SOURCE"
-        )
-    return cases
-
-
-def _place(members: dict[str, File]) -> str:
-    return next(iter(members.values())).place
-
-
-def _phases(patient: str, members: dict[str, File]) -> dict[str, int]:
-    """Frame numbers of ED and ES from Info.cfg, whose lines read like ``ED: 1``."""
-    if "Info.cfg" not in members:
-        raise UserError(f"{_place(members)}/Info.cfg is missing; it names the ED and ES frames")
-    config = members["Info.cfg"]
-    text = config.read().decode("utf-8", errors="replace")
-    phases = {phase: re.findall(rf"^\s*{phase}\s*:\s*(\d+)\s*$", text, re.MULTILINE) for phase in ("ED", "ES")}
-    for phase, frames in phases.items():
-        if len(frames) != 1:
-            raise UserError(f"{config} should hold one line like '{phase}: 1', and holds {len(frames)}")
-    if phases["ED"] == phases["ES"]:
-        raise UserError(f"{config} gives the same frame for ED and ES of {patient}")
-    return {phase: int(frames[0]) for phase, frames in phases.items()}
+    extra = [file for parts in slices.values() for file in parts.values()] if volumes else []
+    unneeded = {"slices of the same cases": [f for f in extra if f.stem.rpartition("_slice")[0] in volumes]}
+    return Found("repackaged: HDF5 volumes or slices", cases, notes, kind="patient", unneeded=unneeded)
 
 
 def encode(images: tuple[Content, ...], labels: tuple[Content, ...], *, spacing: Sequence[float] | None) -> Encoded:

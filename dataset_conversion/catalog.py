@@ -66,6 +66,14 @@ _SPACING = Option(
     },
 )
 
+_NUMBERS = Option(
+    "--original-numbers",
+    {
+        "action": "store_true",
+        "help": "the files of a repackaged copy have the original's numbers, so that sequences are known by them",
+    },
+)
+
 DATASETS = {
     "synapse": Dataset(
         title="Synapse multi-organ CT (BTCV, MICCAI 2015 Multi-Atlas Abdomen Labeling)",
@@ -126,12 +134,14 @@ DATASETS = {
         "doi:10.1016/j.compmedimag.2015.02.007",
         contents="612 frames of 29 sequences, 384x288. Label: polyp",
         cases=(612,),
-        layouts="Original/ with Ground Truth/ (tif or png), or images/ with masks/",
+        layouts="Original/ with Ground Truth/ (tif or png); or images/ with masks/ (sequences unknown: folds need "
+        "--groups)",
         splits={
             "8-1-1": f"{_TENTHS}; no sequence is divided",
             "pranet": "PraNet's 62 test frames. It leaks: they come from 26 of the 29 sequences, "
             "among training frames of the same",
         },
+        options=(_NUMBERS,),
     ),
     "colondb": Dataset(
         title="CVC-ColonDB (colonoscopy frames)",
@@ -150,6 +160,7 @@ DATASETS = {
             "pranet": "all 380 frames for testing, after training on other datasets (PraNet's circulating list lacks "
             "77 to 97, its test set does not): a dataset to predict on, nothing to train",
         },
+        options=(_NUMBERS,),
     ),
     "isic2017": Dataset(
         title="ISIC 2017 part 1 (dermoscopy)",
@@ -213,3 +224,28 @@ DATASETS = {
         splits={"official": "30 or 37 training and 14 test tiles; the default, with the count checked"},
     ),
 }
+
+OWN_PICTURES = Dataset(
+    title="Pictures and masks of your own (2D)",
+    folder="Pictures",
+    number=40,
+    page="your own",
+    access="your own",
+    licence="your own",
+    reference="your own",
+    contents="PNG, JPEG, BMP or TIFF pictures of any sizes, RGB or grey, with masks",
+    cases=(),
+    layouts="pictures and masks that pair by name",
+)
+OWN_VOLUMES = Dataset(
+    title="Volumes and label maps of your own (3D)",
+    folder="Volumes",
+    number=41,
+    page="your own",
+    access="your own",
+    licence="your own",
+    reference="your own",
+    contents="NIfTI, NRRD or MHA volumes of one or several channels, with label maps",
+    cases=(),
+    layouts="volumes and label maps that pair by name",
+)

@@ -3,20 +3,27 @@
 Frames are numbered through the sequences, and neighbours in a sequence are nearly identical: a split by frames, such as
 the 62 test frames of PraNet's list, tests on what was trained. Folds and the 8-1-1 split here never divide a sequence.
 
+The sequences are those of the readme that comes with the original (``Original/`` with ``Ground Truth/``), and of
+PraNet's 62 test frames, which kept their numbers. Any other copy (``images/`` with ``masks/``) may be renumbered, and
+nothing in it tells: grouped folds need ``--groups``, or ``--original-numbers`` from who knows that it is not.
+
 Reference: Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, Computerized Medical Imaging and
 Graphics 43, 2015.
 """
 
 import bisect
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
-from nnunet_attn.dataset_conversion.pairing import find_pairs
-from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
-from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.dataset_conversion.masks import check_binary, encode_binary
+from nnunet_attn.dataset_conversion.pairing import RENUMBERED, find_pairs, other_datasets
+from nnunet_attn.dataset_conversion.sources import File, plain
 from nnunet_attn.errors import UserError
 
 # last frame of each sequence
@@ -29,35 +36,59 @@ PRANET_TEST = (
     191, 205, 240, 251, 266, 279, 287, 300, 307, 349, 353, 374, 381, 388, 397, 400, 404, 425, 429, 431, 442, 453,
     459, 464, 474, 481, 483, 492, 526, 529, 545, 555, 559, 561, 569, 571, 575,
 )  # fmt: skip
-FOLDERS = (("Original", "Ground Truth"), ("images", "masks"))
+OWN = {"cvcclinicdb", "clinicdb"}
 
 
-def discover(files: list[File]) -> Found:
-    layout, pairs = find_pairs(
-        files, FOLDERS, r"\d+", "57.tif", prefer=(r"(^|/)TIFF?(/|$)", r"(^|/)PNG(/|$)", r"CVC-ClinicDB(/|$)")
+def discover(files: list[File], *, published: bool) -> Found:
+    others = other_datasets(files, OWN)
+    missing: dict[str, Sequence[File]] = {}
+    layout, pairs, again = find_pairs(
+        [file for file in files if file not in others],
+        missing,
+        r"\d+",
+        "57.tif",
+        prefer=(r"(^|/)TIFF?(/|$)", r"(^|/)PNG(/|$)", r"CVC-ClinicDB(/|$)"),
     )
-    cases = []
+    cases, original = [], True
     for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
         frame = int(key)
         if not 1 <= frame <= SEQUENCES[-1]:
             raise UserError(f"{image} is no frame of CVC-ClinicDB, which counts from 1 to {SEQUENCES[-1]}")
+        original &= plain(image.folders[-1]) == "original" and plain(mask.folders[-1]) == "groundtruth"
         sequence = bisect.bisect_left(SEQUENCES, frame) + 1
         cases.append(Case(f"clinicdb_{frame:03d}", (image,), (mask,), f"sequence{sequence:02d}"))
-    return Found(layout, cases, kind="sequence")
+    known = original or published or {int(key) for key in pairs} == set(PRANET_TEST)
+    if not known:
+        cases = [replace(case, group=case.name) for case in cases]
+    return Found(
+        layout,
+        cases,
+        kind="sequence" if known else None,
+        ungrouped="" if known else RENUMBERED.format("1 to 612"),
+        missing=missing,
+        unneeded={"the same frames again": again, "other datasets": others},
+    )
 
 
-CONVERTER = Converter(
-    key="clinicdb",
-    channels=("R", "G", "B"),
-    labels=("polyp",),
-    file_ending=".png",
-    discover=discover,
-    encode=encode_pair_with_lossy_mask,
-    splits={
-        "8-1-1": split_by_tenths,
-        "pranet": split_by_lists(lambda case: case.name, test=[f"clinicdb_{n:03d}" for n in PRANET_TEST]),
-    },
-)
+def make_converter(*, original_numbers: bool = False) -> Converter:
+    """The converter; ``original_numbers`` says that a repackaged copy has the original's numbers."""
+    return Converter(
+        key="clinicdb",
+        channels=("R", "G", "B"),
+        labels=("polyp",),
+        file_ending=".png",
+        discover=partial(discover, published=original_numbers),
+        encode=encode_binary,
+        check=check_binary,
+        splits={
+            "8-1-1": split_by_tenths,
+            "pranet": split_by_lists(lambda case: case.name, test=[f"clinicdb_{n:03d}" for n in PRANET_TEST]),
+        },
+        options={"original_numbers": original_numbers},
+    )
+
+
+CONVERTER = make_converter()
 convert = CONVERTER.convert
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ the first release) and non-informative regions ``sN``. Its readme says which fra
 in a sequence are nearly identical, so folds and the 8-1-1 split never divide one.
 
 Repackaged copies (``images/`` with ``masks/``) may be renumbered, and nothing in them tells: their sequences are
-unknown, and grouped folds need ``--groups``.
+unknown, and grouped folds need ``--groups``, or ``--original-numbers`` from who knows that they are not.
 
 PraNet tests on all 380 frames after training on other datasets; its circulating list of test names lacks 77 to 97, the
 test set does not. ``--split pranet`` therefore makes a dataset of 380 test cases that has nothing to train on.
@@ -18,13 +18,15 @@ context information, IEEE TMI 35(2), 2016 (380 frames).
 import bisect
 import re
 import sys
+from collections.abc import Mapping
+from functools import partial
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
-from nnunet_attn.dataset_conversion.pairing import find_pairs, index, pair
-from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
+from nnunet_attn.dataset_conversion.masks import check_binary, encode_binary
+from nnunet_attn.dataset_conversion.pairing import RENUMBERED, find_pairs, index, other_datasets, pair
 from nnunet_attn.dataset_conversion.sources import File
 from nnunet_attn.errors import UserError
 
@@ -32,46 +34,66 @@ from nnunet_attn.errors import UserError
 LAST_FRAMES = (38, 60, 76, 97, 148, 155, 203, 208, 263, 273, 300, 320, 340, 360, 380)
 SEQUENCES = (1, 2, 3, 5, 6, 7, 9, 10, 11, 14, 15, 4, 8, 12, 13)
 FRAMES = LAST_FRAMES[-1]
-_ORIGINAL = r"(?P<kind>[psc]?|cp)(?P<id>\d+)\.(bmp|tiff?)"
+OWN = {"cvccolondb", "colondb"}
+_ORIGINAL = r"(?P<kind>[psc]?|cp)(?P<id>\d+)\.(bmp|tiff?|png)"
 
 
-def discover(files: list[File]) -> Found:
+def discover(files: list[File], *, published: bool) -> Found:
     matches = {file: match for file in files if (match := re.fullmatch(_ORIGINAL, file.basename, re.IGNORECASE))}
-    kinds = {kind: [f for f, m in matches.items() if m["kind"].lower() == kind] for kind in ("", "p")}
-    original = bool(kinds["p"])
+    kinds = {kind: [f for f, m in matches.items() if m["kind"].lower() == kind] for kind in ("", "p", "c", "cp", "s")}
+    original, missing, unneeded = bool(kinds["p"]), {}, {}
     if original:
         layout = "original: frames N and masks pN in one folder"
-        images, masks = (index(kinds[kind], _ORIGINAL, f"{kind}57.tiff") for kind in kinds)
-        pairs = pair(images, masks, "mask")
+        images, masks = (index(kinds[kind], _ORIGINAL, f"{kind}57.tiff") for kind in ("", "p"))
+        pairs = pair(images, masks, missing)
+        contours = [*kinds["c"], *kinds["cp"], *kinds["s"]]
+        unneeded["contours and non-informative regions"] = _of(contours, images | masks)
     else:
-        layout, pairs = find_pairs(files, [("images", "masks")], r"\d+", "57.png", prefer=(r"CVC-ColonDB(/|$)",))
+        unneeded["other datasets"] = other_datasets(files, OWN)
+        own = [file for file in files if file not in unneeded["other datasets"]]
+        layout, pairs, unneeded["the same frames again"] = find_pairs(
+            own, missing, r"\d+", "57.png", prefer=(r"CVC-ColonDB(/|$)",)
+        )
     cases = []
     for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
         frame = int(key)
         if not 1 <= frame <= FRAMES:
             raise UserError(f"{image} is no frame of CVC-ColonDB, which counts from 1 to {FRAMES}")
-        group = f"sequence{SEQUENCES[bisect.bisect_left(LAST_FRAMES, frame)]:02d}" if original else key
-        cases.append(Case(f"colondb_{frame:03d}", (image,), (mask,), group))
-    if original:
-        return Found(layout, cases, kind="sequence")
-    why = "this is a repackaged copy, whose frames may be renumbered: nothing tells which are of the same sequence"
-    return Found(layout, cases, ungrouped=why)
+        sequence = f"sequence{SEQUENCES[bisect.bisect_left(LAST_FRAMES, frame)]:02d}"
+        name = f"colondb_{frame:03d}"
+        cases.append(Case(name, (image,), (mask,), sequence if original or published else name))
+    known = original or published
+    ungrouped = "" if known else RENUMBERED.format("1 to 380")
+    kind = "sequence" if known else None
+    return Found(layout, cases, kind=kind, ungrouped=ungrouped, missing=missing, unneeded=unneeded)
 
 
-CONVERTER = Converter(
-    key="colondb",
-    channels=("R", "G", "B"),
-    labels=("polyp",),
-    file_ending=".png",
-    discover=discover,
-    encode=encode_pair_with_lossy_mask,
-    splits={
-        "8-1-1": split_by_tenths,
-        "pranet": split_by_lists(
-            lambda case: case.name, train=(), test=[f"colondb_{n:03d}" for n in range(1, FRAMES + 1)]
-        ),
-    },
-)
+def _of(files: list[File], frames: Mapping[str, File]) -> list[File]:
+    """The files that belong to a frame; any other is no part of the dataset, and is left for the frame to refuse."""
+    return [f for f in files if str(int(re.fullmatch(_ORIGINAL, f.basename, re.IGNORECASE)["id"])) in frames]
+
+
+def make_converter(*, original_numbers: bool = False) -> Converter:
+    """The converter; ``original_numbers`` says that a repackaged copy has the original's numbers."""
+    return Converter(
+        key="colondb",
+        channels=("R", "G", "B"),
+        labels=("polyp",),
+        file_ending=".png",
+        discover=partial(discover, published=original_numbers),
+        encode=encode_binary,
+        check=check_binary,
+        splits={
+            "8-1-1": split_by_tenths,
+            "pranet": split_by_lists(
+                lambda case: case.name, train=(), test=[f"colondb_{n:03d}" for n in range(1, FRAMES + 1)]
+            ),
+        },
+        options={"original_numbers": original_numbers},
+    )
+
+
+CONVERTER = make_converter()
 convert = CONVERTER.convert
 
 if __name__ == "__main__":

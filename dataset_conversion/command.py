@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,13 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
         )
     for option in dataset.options:
         add(option.flag, **option.arguments)
+    add_common_arguments(parser)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """What all conversions take."""
+    add = parser.add_argument
     add("--num-folds", type=int, metavar="K", help="number of folds (default: 5); 0 writes no split file")
-    add("--groups", type=Path, metavar="FILE.csv", help="lines of case,group: what folds must not divide")
+    add(
+        "--groups",
+        metavar="FILE.csv|REGEX",
+        help="what folds must not divide: lines of case,group, or a regular expression with one group in parentheses "
+        "that finds it in the image's path",
+    )
     add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace the dataset if it is there")
-    add("--allow-missing", action="store_true", help="convert the rest if cases that the split lists are absent")
-    add("--dry-run", action="store_true", help="say what would be done, and write nothing")
-    add("--verify", action="store_true", help="compare a converted dataset, and SOURCE, with its SHA-256 manifest")
+    add("--allow-missing", action="store_true", help="convert the rest where files or listed cases are absent")
+    add("--dry-run", action="store_true", help="say how each folder is read and what would be done, and write nothing")
+    add("--verify", action="store_true", help="compare a converted dataset, and the source, with its SHA-256 manifest")
 
 
 def run(key: str, options: argparse.Namespace) -> int:
@@ -61,12 +72,22 @@ def run(key: str, options: argparse.Namespace) -> int:
     from nnunet_attn.dataset_conversion.target import read_record, target_folder
 
     module = importlib.import_module(f"nnunet_attn.dataset_conversion.{key}")
-    converter = module.CONVERTER
-    if names := [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]:
-        settings = {name: getattr(options, name) for name in names}
-        if options.verify:
-            settings = read_record(target_folder(key, options.dataset_id, options.name, None, None)[0])["options"]
-        converter = module.make_converter(**settings)
+    names = [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]
+    settings = {name: getattr(options, name) for name in names}
+    if names and options.verify:
+        settings = read_record(target_folder(options.name, options.dataset_id, None, None)[0])["options"]
+    return run_converter(module.make_converter if names else lambda: module.CONVERTER, settings, options)
+
+
+def run_converter(make: Callable[..., object], settings: dict[str, object], options: argparse.Namespace) -> int:
+    """Convert, describe or verify with the converter that ``make`` returns for the settings.
+
+    Raises:
+        UserError: The source or the set-up is wrong, or Ctrl-C was pressed.
+    """
+    from nnunet_attn.dataset_conversion.target import read_record
+
+    converter = make(**settings)
     place = {"name": options.name}
     start = time.monotonic()
     try:
@@ -95,12 +116,21 @@ def run(key: str, options: argparse.Namespace) -> int:
 
 
 def _report(record: dict, seconds: float | None) -> None:
-    parts = ", ".join(f"{count} {part} ({record['groups'][part]} groups)" for part, count in record["cases"].items())
+    known = record["group"] is not None
+    groups = {part: f"{count} groups" if known else "groups unknown" for part, count in record["groups"].items()}
+    parts = ", ".join(f"{count} {part} ({groups[part]})" for part, count in record["cases"].items())
     rate = "" if seconds is None else f" in {seconds:.1f} s, {sum(record['cases'].values()) / seconds:.1f} cases/s"
     verb = "would convert" if seconds is None else "converted"
-    print(f"{verb} {parts}{rate}; layout: {record['source_layout']}; folds: {record['folds']}", file=sys.stderr)
-    for note in record["notes"]:
-        print(f"note: {note}", file=sys.stderr)
+    lines = [f"{verb} {parts}{rate}; layout: {record['source_layout']}; folds: {record['folds']}"]
+    if seconds is None:
+        lines += [f"read {line}" for line in record["reading"]]
+    else:
+        sizes, shares = record["sizes"], record["shares"]
+        size = sizes["smallest"] if sizes["different"] == 1 else f"{sizes['smallest']} to {sizes['largest']}"
+        lines.append(f"size: {size}; share of pixels: {', '.join(f'{n} {share:.2%}' for n, share in shares.items())}")
+    lines.append(f"group: {record['group'] if known else 'unknown, cases count as independent'}")
+    lines += [f"note: {note}" for note in record["notes"]]
+    print("\n".join(lines), file=sys.stderr)
 
 
 def main(key: str, arguments: Sequence[str] | None = None) -> int:

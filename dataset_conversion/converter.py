@@ -6,7 +6,6 @@ names and geometry, dataset.json, a manifest of groups and checksums, and a data
 complete.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -17,11 +16,15 @@ from functools import partial
 from pathlib import Path
 
 from nnunet_attn import __version__
-from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found, some
-from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.dataset_conversion.case_work import Result, convert_case, verify_case
+from nnunet_attn.dataset_conversion.cases import Encoded, Found, account, some
+from nnunet_attn.dataset_conversion.catalog import DATASETS, Dataset
 from nnunet_attn.dataset_conversion.folds import SEED, SplitRule, about_folds, leaks, make_folds
-from nnunet_attn.dataset_conversion.groups import with_groups
-from nnunet_attn.dataset_conversion.sources import Content, File, open_sources
+from nnunet_attn.dataset_conversion.groups import regroup
+from nnunet_attn.dataset_conversion.listing import Source, open_sources
+from nnunet_attn.dataset_conversion.preview import write_preview
+from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.summary import reading, summarise
 from nnunet_attn.dataset_conversion.target import (
     one_line,
     read_manifest,
@@ -29,18 +32,11 @@ from nnunet_attn.dataset_conversion.target import (
     refuse_other_folds,
     target_folder,
 )
-from nnunet_attn.dataset_conversion.volumes import check_geometry
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_folder, refuse_existing, write_json
-from nnunet_attn.groups import read_groups
 from nnunet_attn.workers import in_parallel
 
 Folds = list[dict[str, list[str]]]
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """All image and label files are written here."""
-    path.write_bytes(data)
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,13 @@ class Choices:
     Attributes:
         split: One of the official splits; None for the source's own test cases and seeded folds.
         num_folds: How many folds; None for five; 0 for no split file.
-        groups: CSV file of case and group, in place of the groups that the dataset publishes.
+        groups: In place of the groups that the dataset publishes: CSV file of case and group, or regular expression.
         allow_missing: Convert the rest if listed cases are absent; with fewer than five groups, make fewer folds.
     """
 
     split: str | None = None
     num_folds: int | None = None
-    groups: Path | None = None
+    groups: str | Path | None = None
     allow_missing: bool = False
 
 
@@ -72,8 +68,11 @@ class Converter:
         discover: Recognises the layout and lists the cases, without reading images.
         encode: Image and label file of a case from the contents of its source files, with counts of what is worth
             telling. Runs in worker processes: a function at the top of a module, or a ``partial`` of one.
+        check: Compares the facts of all cases, by label file; returns notes, or raises UserError.
         splits: The official splits.
         options: Settings of this dataset alone, recorded in dataset.json.
+        about: Title, licence, and so on, where they do not stand in the catalogue.
+        name_labels: Names labels from the values that occur, in place of ``labels``; or raises UserError.
     """
 
     key: str
@@ -82,29 +81,43 @@ class Converter:
     file_ending: str
     discover: Callable[[list[File]], Found]
     encode: Callable[[tuple[Content, ...], tuple[Content, ...]], Encoded]
+    check: Callable[[Mapping[File, Mapping[str, float | str]]], list[str]] | None = None
     splits: Mapping[str, SplitRule] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
+    about: Dataset | None = None
+    name_labels: Callable[[set[int]], dict[str, int]] | None = None
 
-    def find(self, files: list[File], choices: Choices) -> Found:
+    @property
+    def dataset(self) -> Dataset:
+        """Title, licence, and so on."""
+        return self.about or DATASETS[self.key]
+
+    def find(self, source: Source, choices: Choices) -> Found:
         """Discover the cases of a source and put them into groups and into the parts of a split.
 
         Raises:
             UserError: Nothing is recognised, names clash, or listed cases are absent (unless ``allow_missing``).
         """
-        found = self.discover(files)
+        found = self.discover(source.files)
+        if found.missing and not choices.allow_missing:
+            more = f" (and {len(found.missing) - 1} more like it)" if len(found.missing) > 1 else ""
+            raise UserError(
+                f"{next(iter(found.missing))}{more}; complete SOURCE, or give --allow-missing to convert the rest"
+            )
         if not found.cases:
-            raise UserError(f"SOURCE holds no case of {self.key}; it should hold {DATASETS[self.key].layouts}")
+            raise UserError(f"SOURCE holds no case of {self.key}; it should hold {self.dataset.layouts}")
         counts = Counter(case.name for case in found.cases)
         if twice := sorted(name for name, count in counts.items() if count > 1):
             files = ", ".join(str(case.image[0]) for case in found.cases if case.name == twice[0])
             raise UserError(f"SOURCE holds {twice[0]} more than once: {files}; keep one of them")
         if choices.groups is not None:
-            kind, groups = read_groups(choices.groups)
-            cases = with_groups(found.cases, groups, choices.groups)
+            kind, cases = regroup(found.cases, choices.groups)
             found = replace(found, cases=cases, kind=kind, ungrouped="")
-        notes = list(found.notes)
-        expected = DATASETS[self.key].cases
-        if len(found.cases) not in expected:
+        notes = [*found.notes, *account(source, found)]
+        found = replace(found, reading=reading(source, found))
+        notes += [f"left out: {some(list(found.missing), '; ', most=20)}"] if found.missing else []
+        expected = self.dataset.cases
+        if expected and len(found.cases) not in expected:
             known = " or ".join(map(str, expected))
             notes.append(f"SOURCE holds {len(found.cases)} cases; the complete dataset has {known}")
         split = choices.split
@@ -151,13 +164,13 @@ class Converter:
         **choices: object,
     ) -> tuple[Path, dict[str, object]]:
         """Where ``convert`` would put this source and what it would record, after the same checks; writes nothing."""
-        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        target, preprocessed = target_folder(name or self.dataset.folder, dataset_id, raw_folder, preprocessed_folder)
         wanted = Choices(**choices)
         with one_line(target, kept=""):
             refuse_existing(target, overwrite)
             with tempfile.TemporaryDirectory() as scratch:
                 found, folds = self._prepare(_paths(source), Path(scratch), target, preprocessed, wanted)
-        return target, self._record(found, folds, wanted, Counter())
+        return target, self._record(found, folds, wanted)
 
     def convert(
         self,
@@ -189,7 +202,7 @@ class Converter:
         """
         if processes < 1:
             raise UserError(f"--processes must be at least 1, got {processes}")
-        target, preprocessed = target_folder(self.key, dataset_id, name, raw_folder, preprocessed_folder)
+        target, preprocessed = target_folder(name or self.dataset.folder, dataset_id, raw_folder, preprocessed_folder)
         wanted = Choices(**choices)
         with one_line(target), complete_folder(target, overwrite=overwrite) as folder:
             scratch = folder / ".scratch"
@@ -216,19 +229,23 @@ class Converter:
         if any(case.part == "test" for case in found.cases):
             for part in ("imagesTs", "labelsTs"):
                 (folder / part).mkdir()
-        work = partial(_convert_case, self.encode, self.file_ending, folder)
-        counts, manifest = Counter(), {}
-        for case, hashes, notes in in_parallel(work, found.cases, processes, f"convert {self.key}"):
-            manifest[case] = hashes
-            counts += notes
-        record = self._record(found, folds, choices, counts)
+        work = partial(convert_case, found.encode or self.encode, self.file_ending, folder)
+        results = list(in_parallel(work, found.cases, processes, f"convert {self.key}"))
+        labels = self._labels(results)
+        summary = summarise(results, labels)
+        if self.check is not None:
+            checked = {result.case.label[0]: result.facts for result in results if result.case.label}
+            summary["notes"] = [*self.check(checked), *summary["notes"]]
+        write_preview(folder, results, labels)
+        record = self._record(found, folds, choices, summary)
+        manifest = {result.case.name: result.record for result in results}
         groups = {"kind": found.kind, "of": {case.name: case.group for case in found.cases}} if found.kind else None
         if folds:
             write_json(folder / "splits_final.json", folds)
         write_json(folder / "manifest.json", {"algorithm": "SHA-256", "groups": groups, "cases": manifest})
-        write_json(folder / "dataset.json", self._dataset_json(found, record))
+        write_json(folder / "dataset.json", self._dataset_json(found, labels, record))
 
-    def _record(self, found: Found, folds: Folds, choices: Choices, counts: Counter[str]) -> dict[str, object]:
+    def _record(self, found: Found, folds: Folds, choices: Choices, summary: dict | None = None) -> dict[str, object]:
         parts = Counter(case.part for case in found.cases)
         groups = {part: {c.group for c in found.cases if c.part == part} for part in parts}
         notes = [*found.notes, *about_folds(folds, choices.num_folds)]
@@ -243,14 +260,21 @@ class Converter:
             "groups": {part: len(names) for part, names in sorted(groups.items())},
             "group": found.kind,
             "options": dict(self.options),
-            "notes": notes + [f"{text}: {count}" for text, count in sorted(counts.items())],
+            "reading": found.reading,
+            **(summary or {}),
+            "notes": notes + (summary["notes"] if summary else []),
         }
 
-    def _dataset_json(self, found: Found, record: dict[str, object]) -> dict[str, object]:
-        dataset = DATASETS[self.key]
+    def _labels(self, results: Sequence[Result]) -> dict[str, int]:
+        if self.name_labels is not None:
+            return self.name_labels({value for result in results for value in result.pixels})
+        return {"background": 0} | {name: i for i, name in enumerate(self.labels, 1)}
+
+    def _dataset_json(self, found: Found, labels: dict[str, int], record: dict[str, object]) -> dict[str, object]:
+        dataset = self.dataset
         return {
             "channel_names": {str(i): name for i, name in enumerate(found.channels or self.channels)},
-            "labels": {"background": 0} | {name: i for i, name in enumerate(self.labels, 1)},
+            "labels": labels,
             "numTraining": sum(case.part != "test" for case in found.cases),
             "file_ending": self.file_ending,
             "name": dataset.title,
@@ -275,59 +299,20 @@ class Converter:
         Raises:
             UserError: Something differs; the first cases are named.
         """
-        folder, _ = target_folder(self.key, dataset_id, name, raw_folder, None)
+        folder, _ = target_folder(name or self.dataset.folder, dataset_id, raw_folder, None)
         record, manifest = read_record(folder), read_manifest(folder)
         choices = Choices(split=record["split"] if record["split"] in self.splits else None, allow_missing=True)
         with one_line(folder, kept=""), tempfile.TemporaryDirectory() as scratch:
             cases = self.find(open_sources(_paths(source), Path(scratch)), choices).cases
             problems = [f"{case.name} is not in the dataset" for case in cases if case.name not in manifest]
             problems += [f"{name} is not in SOURCE" for name in sorted(manifest.keys() - {c.name for c in cases})]
-            work = partial(_verify_case, folder, manifest)
+            work = partial(verify_case, folder, manifest)
             listed = [case for case in cases if case.name in manifest]
             for found in in_parallel(work, listed, processes, f"verify {self.key}"):
                 problems += found
         if problems:
             raise UserError(f"{folder} and SOURCE do not agree with the manifest: {some(problems, '; ')}")
         return len(listed)
-
-
-def _convert_case(
-    encode: Callable[..., Encoded], file_ending: str, folder: Path, case: Case
-) -> tuple[str, dict[str, object], Counter[str]]:
-    """Convert one case into ``folder``; return its name, the checksums of what was read and written, and counts."""
-    images, labels = (tuple(Content(str(f), f.read()) for f in files) for files in (case.image, case.label))
-    image, label, notes = encode(images, labels)
-    part = "Ts" if case.part == "test" else "Tr"
-    outputs = {f"images{part}/{case.name}_0000{file_ending}": image, f"labels{part}/{case.name}{file_ending}": label}
-    for name, data in outputs.items():
-        write_bytes(folder / name, data)
-    if file_ending == ".nii.gz":
-        check_geometry(*(folder / name for name in outputs), (str(case.image[0]), str((case.label or case.image)[0])))
-    contents = zip(case.image + case.label, images + labels, strict=True)
-    return (
-        case.name,
-        {
-            "inputs": [[file.name, hashlib.sha256(content.data).hexdigest()] for file, content in contents],
-            "outputs": {name: hashlib.sha256(data).hexdigest() for name, data in outputs.items()},
-        },
-        notes,
-    )
-
-
-def _verify_case(folder: Path, manifest: Mapping[str, dict], case: Case) -> list[str]:
-    """Problems of one case; names in the source may differ (an archive now, its folder then), contents may not."""
-    recorded, files = manifest[case.name], case.image + case.label
-    if len(files) != len(recorded["inputs"]):
-        return [f"{case.name} has {len(files)} files in SOURCE, had {len(recorded['inputs'])}"]
-    pairs = zip(files, recorded["inputs"], strict=True)
-    problems = [f"{f} has changed" for f, (_, then) in pairs if hashlib.sha256(f.read()).hexdigest() != then]
-    for name, then in recorded["outputs"].items():
-        path = folder / name
-        if not path.is_file():
-            problems.append(f"{path} is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != then:
-            problems.append(f"{path} has changed")
-    return problems
 
 
 def _paths(source: Path | str | Sequence[Path | str]) -> list[Path]:

@@ -17,23 +17,26 @@ from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_parts
-from nnunet_attn.dataset_conversion.pairing import index, pair
-from nnunet_attn.dataset_conversion.pictures import SUFFIX, encode_pair, read_instances
-from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.dataset_conversion.masks import read_instances
+from nnunet_attn.dataset_conversion.pairing import index, is_picture, pair
+from nnunet_attn.dataset_conversion.pictures import SUFFIX, encode_pair
+from nnunet_attn.dataset_conversion.sources import File, plain
 from nnunet_attn.errors import UserError
 
-_NAME = r"(?P<id>(train|testA|testB)_\d+)"
+_NAME = r"(?P<id>(train|testA|testB)[\s_-]*\d+)"
+_ANNO = r"[\s_-]anno(tation)?"
 
 
 def discover(files: list[File]) -> Found:
-    pictures = [file for file in files if re.search(SUFFIX + "$", file.basename, re.IGNORECASE)]
-    annotations = [file for file in pictures if "_anno." in file.basename]
-    pairs = pair(
-        index([file for file in pictures if file not in annotations], _NAME + SUFFIX, "testA_57.bmp"),
-        index(annotations, f"{_NAME}_anno{SUFFIX}", "testA_57_anno.bmp"),
-        "annotation",
-    )
-    tables = [file for file in files if file.basename.lower() == "grade.csv"]
+    pictures, missing = [file for file in files if is_picture(file)], {}
+    annotations = [file for file in pictures if re.search(_ANNO + r"\.", file.basename, re.IGNORECASE)]
+    images = index([file for file in pictures if file not in annotations], _NAME + SUFFIX, "testA_57.bmp")
+    masks = index(annotations, _NAME + _ANNO + SUFFIX, "testA_57_anno.bmp")
+    images, masks = ({_canonical(key): file for key, file in found.items()} for found in (images, masks))
+    pairs = pair(images, masks, missing, "annotation")
+    tables = [file for file in files if plain(file.stem) == "grade" and file.basename.lower().endswith(".csv")]
+    if len(tables) > 1:
+        raise UserError(f"SOURCE holds {tables[0]} and {tables[1]}; keep one of them")
     patients = _patients(tables[0]) if tables else {}
     notes = [] if tables else ["Grade.csv is not in SOURCE: patients are not known, and folds may divide one"]
     if tables and (unknown := sorted(pairs.keys() - patients.keys())):
@@ -46,7 +49,14 @@ def discover(files: list[File]) -> Found:
         ],
         notes,
         kind="patient" if tables else None,
+        missing=missing,
+        used=tables,
     )
+
+
+def _canonical(key: str) -> str:
+    part, number = re.fullmatch(r"(train|test[ab])[\s_-]*(\d+)", key, re.IGNORECASE).groups()
+    return f"{part[:-1].lower()}{part[-1].upper() if part.lower() != 'train' else 'n'}_{int(number)}"
 
 
 def _patients(table: File) -> dict[str, str]:
@@ -57,7 +67,12 @@ def _patients(table: File) -> dict[str, str]:
         raise UserError(
             f"{table} should have the columns 'name' and 'patient ID', and has {', '.join(names) or 'none'}"
         )
-    return {row[names["name"]].strip(): f"patient{(row[names['patient id']] or '').strip()}" for row in rows}
+    patients = {}
+    for row in rows:
+        name, patient = ((row[names[key]] or "").strip() for key in ("name", "patient id"))
+        if re.fullmatch(_NAME, name, re.IGNORECASE) and patient:
+            patients[_canonical(name)] = f"patient{patient}"
+    return patients
 
 
 CONVERTER = Converter(

@@ -1,11 +1,13 @@
-"""Cases in the groups that the user gives."""
+"""Groups that the user gives: a CSV file of case and group, or a regular expression that finds the group in a name."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nnunet_attn.dataset_conversion.cases import Case, some
 from nnunet_attn.errors import UserError
+from nnunet_attn.groups import read_groups
 
 
 def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> list[Case]:
@@ -26,3 +28,32 @@ def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> li
     if missing:
         raise UserError(f"--groups: {path} names no group for {some(sorted(missing))} (nor for the image files' names)")
     return found
+
+
+def regroup(cases: Sequence[Case], given: str | Path) -> tuple[str, list[Case]]:
+    """What a group is, and the cases in the groups that the user gives.
+
+    Args:
+        cases: The cases.
+        given: A CSV file, or a regular expression with one group in parentheses, searched in the path of each case's
+            image file; a named one, ``(?P<patient>...)``, says what a group is.
+
+    Raises:
+        UserError: The file or the expression is wrong, or finds no group for a case.
+    """
+    if Path(given).suffix.lower() == ".csv" or Path(given).is_file():
+        kind, groups = read_groups(Path(given))
+        return kind, with_groups(cases, groups, Path(given))
+    try:
+        pattern = re.compile(str(given))
+    except re.error as error:
+        raise UserError(f"--groups: {given} is neither a CSV file nor a regular expression ({error})") from error
+    if pattern.groups != 1:
+        raise UserError(
+            f"--groups: {given} has {pattern.groups} groups in parentheses, and needs one, such as '(patient[0-9]+)'; "
+            "a list of cases and groups is a file whose name ends in .csv"
+        )
+    matches = {case: pattern.search(case.image[0].name) for case in cases}
+    if missing := [case.image[0].name for case, match in matches.items() if not match or not match[1]]:
+        raise UserError(f"--groups: {given} finds nothing in {some(sorted(missing))}")
+    return next(iter(pattern.groupindex), "group"), [replace(case, group=match[1]) for case, match in matches.items()]

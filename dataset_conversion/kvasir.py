@@ -16,8 +16,8 @@ from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_lists, split_by_tenths
-from nnunet_attn.dataset_conversion.pairing import find_pairs
-from nnunet_attn.dataset_conversion.pictures import encode_pair_with_lossy_mask
+from nnunet_attn.dataset_conversion.masks import check_binary, encode_binary
+from nnunet_attn.dataset_conversion.pairing import find_pairs, other_datasets
 from nnunet_attn.dataset_conversion.sources import File
 
 TESTS = {
@@ -27,10 +27,15 @@ TESTS = {
 
 
 def discover(files: list[File]) -> Found:
-    layout, pairs = find_pairs(
-        files, [("images", "masks")], r"c[0-9a-z]{24}", "cju0qkwl35piu0993l0dewei2.jpg", prefer=(r"Kvasir",)
+    others = other_datasets(files, {"kvasir", "kvasirseg"})
+    own, missing = [file for file in files if file not in others], {}
+    layout, pairs, again = find_pairs(
+        own, missing, r"c[0-9a-z]{24}", "cju0qkwl35piu0993l0dewei2.jpg", prefer=(r"Kvasir",)
     )
-    return Found(layout, [Case(key, (image,), (mask,), key) for key, (image, mask) in sorted(pairs.items())])
+    pairs = {key.lower(): files for key, files in pairs.items()}
+    cases = [Case(key, (image,), (mask,), key) for key, (image, mask) in sorted(pairs.items())]
+    unneeded = {"the same pictures again": again, "other datasets": others}
+    return Found(layout, cases, missing=missing, unneeded=unneeded)
 
 
 CONVERTER = Converter(
@@ -39,7 +44,8 @@ CONVERTER = Converter(
     labels=("polyp",),
     file_ending=".png",
     discover=discover,
-    encode=encode_pair_with_lossy_mask,
+    encode=encode_binary,
+    check=check_binary,
     splits={
         "8-1-1": split_by_tenths,
         **{name: split_by_lists(lambda case: case.name, test=tests) for name, tests in TESTS.items()},

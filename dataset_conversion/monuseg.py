@@ -10,6 +10,7 @@ Reference: Kumar et al., A dataset and a technique for generalized nuclear segme
 IEEE TMI 36(7), 2017; Kumar et al., A multi-organ nucleus segmentation challenge, IEEE TMI 39(5), 2020.
 """
 
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -22,42 +23,69 @@ from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_parts
-from nnunet_attn.dataset_conversion.pairing import index, pair
+from nnunet_attn.dataset_conversion.pairing import MASKS, index, is_picture, pair
 from nnunet_attn.dataset_conversion.pictures import encode_with_label, open_picture
-from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.sources import Content, File, plain
 from nnunet_attn.errors import UserError
+
+_ID = r"(?P<id>TCGA-[\w-]+)"
+# patients of the challenge's 14 test tiles; where no folder says which part a tile is of
+TEST_PATIENTS = (
+    "TCGA-2Z-A9J9", "TCGA-44-2665", "TCGA-69-7764", "TCGA-A6-6782", "TCGA-AC-A2FO", "TCGA-AO-A0J2", "TCGA-CU-A0YN",
+    "TCGA-EJ-A46H", "TCGA-FG-A4MU", "TCGA-GL-6846", "TCGA-HC-7209", "TCGA-HT-8564", "TCGA-IZ-8196", "TCGA-ZF-A9R5",
+)  # fmt: skip
 
 
 def discover(files: list[File]) -> Found:
-    parts = {"train": ([], []), "test": ([], [])}
+    tiles, outlines, unneeded, missing, notes = [], [], [], {}, []
     for file in files:
         suffix = PurePosixPath(file.name).suffix.lower()
-        if suffix in (".tif", ".tiff", ".xml"):
-            parts[_part(file)][suffix == ".xml"].append(file)
+        if suffix == ".xml":
+            outlines.append(file)
+        elif is_picture(file) or suffix in (".mat", ".npy"):
+            drawn = plain(file.folders[-1]) in MASKS | {"binarymask", "boundarie", "colormask"}
+            (unneeded if drawn or suffix not in (".tif", ".tiff", ".png") else tiles).append(file)
     cases = []
-    for part, (images, outlines) in parts.items():
+    for part in ("train", "test", None):
+        images, drawn = ([f for f in found if _part(f) == part] for found in (tiles, outlines))
         pairs = pair(
-            index(images, r"(?P<id>TCGA-[\w-]+)\.tiff?", "TCGA-18-5592-01Z-00-DX1.tif"),
-            index(outlines, r"(?P<id>TCGA-[\w-]+)\.xml", "TCGA-18-5592-01Z-00-DX1.xml"),
+            index(images, _ID + r"\.(tiff?|png)", "TCGA-18-5592-01Z-00-DX1.tif"),
+            index(drawn, _ID + r"\.xml", "TCGA-18-5592-01Z-00-DX1.xml"),
+            missing,
             "outline file",
         )
-        cases += [Case(key, (i,), (o,), key[:12].upper(), part) for key, (i, o) in sorted(pairs.items())]
+        for key, (image, outline) in sorted(pairs.items()):
+            patient = key[:12].upper()
+            listed = "test" if patient in TEST_PATIENTS else "train"
+            cases.append(Case(key.upper(), (image,), (outline,), patient, part or listed))
+        if part is None and pairs:
+            notes.append("no folder says which part the tiles are of: the challenge's list of test tiles was used")
+    drawn = _of_tiles(unneeded, [*tiles, *outlines])
     return Found(
-        "original: training tiles and outlines in two folders, test tiles and outlines in one", cases, kind="patient"
+        "tiles and outlines in two folders, or in one",
+        cases,
+        notes,
+        kind="patient",
+        missing=missing,
+        unneeded={"masks drawn from the outlines": drawn},
     )
 
 
-def _part(file: File) -> str:
-    """Training: ``Tissue Images`` and ``Annotations``; test: both kinds in one folder, or folders below a test's."""
-    folder = PurePosixPath(file.parent)
-    above = str(folder.parent).lower()
-    if folder.name.lower() in ("tissue images", "annotations"):
-        return "test" if "test" in above else "train"
-    if "train" in file.parent.lower():
-        raise UserError(
-            f"{file} is neither in 'Tissue Images' nor in 'Annotations' (training) nor in a folder of test tiles"
-        )
-    return "test"
+def _of_tiles(files: list[File], tiles: list[File]) -> list[File]:
+    """Drawn masks of the tiles; others are left for the frame to refuse."""
+    names = tuple(tile.stem.upper() for tile in tiles)
+    return [file for file in files if file.stem.upper().startswith(names)]
+
+
+def _part(file: File) -> str | None:
+    """By the nearest folder that says training or test; the source's own name counts last."""
+    for folder in reversed(file.folders):
+        name = plain(folder).removeprefix("monuseg").removeprefix("2018")
+        if re.fullmatch(r"(train|training)(data|set|ing|image)*", name):
+            return "train"
+        if re.fullmatch(r"(test|testing)(data|set|image)*", name):
+            return "test"
+    return None
 
 
 def rasterise(content: Content, shape: tuple[int, int]) -> tuple[np.ndarray, Counter[str]]:
@@ -93,7 +121,7 @@ def rasterise(content: Content, shape: tuple[int, int]) -> tuple[np.ndarray, Cou
 def encode(images: tuple[Content, ...], labels: tuple[Content, ...]) -> Encoded:
     width, height = open_picture(images[0]).size
     label, counts = rasterise(labels[0], (height, width))
-    return encode_with_label(images[0], label, counts, labels[0])
+    return encode_with_label(images[0], label, labels[0], counts)
 
 
 CONVERTER = Converter(

@@ -3,11 +3,31 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 
 from nnunet_attn.dataset_conversion.pictures import SUFFIX
-from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.dataset_conversion.sources import File, plain
 from nnunet_attn.errors import UserError
+
+# names of folders, as ``plain`` leaves them
+IMAGES = {"image", "img", "original", "orig", "originalimage", "picture", "frame", "photo", "data", "input"}
+MASKS = {"mask", "groundtruth", "gt", "label", "annotation", "segmentation", "seg", "target", "output"}  # fmt: skip
+RENUMBERED = (
+    "this is a repackaged copy, whose frames may be renumbered: nothing tells which are of the same sequence (if they "
+    "have the original's numbers, {}, give --original-numbers)"
+)
+# folders of pictures that were drawn from images and masks, as ``plain`` leaves them
+_DRAWN = {
+    "annotatedimage",
+    "overlay",
+    "bbox",
+    "boundingbox",
+    "boundboxe",
+    "boundingboxe",
+    "contour",
+    "edge",
+    "boundarie",
+}
+_MARK = r"(mask|gt|label|seg|segmentation|groundtruth|ground_truth|annotation|anno)"
 
 
 def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?!)") -> dict[str, File]:
@@ -36,62 +56,97 @@ def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?
     return found
 
 
-def pair(images: Mapping[str, File], labels: Mapping[str, File], kind: str = "mask") -> dict[str, tuple[File, File]]:
-    """Image and label of each id.
-
-    Raises:
-        UserError: An image has no label, or a label no image.
-    """
-    for key in sorted(images.keys() - labels.keys()):
-        where = next(iter(labels.values())).place if labels else "SOURCE"
-        raise UserError(f"{images[key]} has no {kind} in {where} ({len(images)} images, {len(labels)} {kind}s)")
-    for key in sorted(labels.keys() - images.keys()):
-        where = next(iter(images.values())).place if images else "SOURCE"
-        raise UserError(f"{labels[key]} has no image in {where} ({len(images)} images, {len(labels)} {kind}s)")
-    return {key: (images[key], labels[key]) for key in images}
+def pair(
+    images: Mapping[str, File], labels: Mapping[str, File], missing: dict[str, Sequence[File]], kind: str = "mask"
+) -> dict[str, tuple[File, File]]:
+    """Image and label of each id that has both; a line for each that has not goes to ``missing``, with the file."""
+    counts = f"({len(images)} images, {len(labels)} {kind}s)"
+    for have, lack, what in ((images, labels, kind), (labels, images, "image")):
+        where = next(iter(lack.values())).place if lack else "SOURCE"
+        for key in sorted(have.keys() - lack.keys()):
+            missing[f"{have[key]} has no {what} in {where} {counts}"] = [have[key]]
+    return {key: (images[key], labels[key]) for key in images if key in labels}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+# folders of other datasets that come in the same download, as PraNet's test sets do, as ``plain`` leaves them
+_DATASETS = {"cvc300", "cvcclinicdb", "cvccolondb", "etislaribpolypdb", "etis", "kvasir", "kvasirseg", "endoscene"}
+
+
+def other_datasets(files: Iterable[File], own: set[str]) -> list[File]:
+    """Files below folders that are named as other polyp datasets are."""
+    return [file for file in files if {plain(folder) for folder in file.folders[1:]} & (_DATASETS - own)]
+
+
+def _stems(pairs: Mapping[str, tuple[File, File]]) -> set[str]:
+    return {file.stem for pair in pairs.values() for file in pair}
+
+
+def is_picture(file: File) -> bool:
+    """Whether the name is that of a picture."""
+    return re.search(SUFFIX + "$", file.basename, re.IGNORECASE) is not None
 
 
 def find_pairs(
-    files: Sequence[File], folders: Sequence[tuple[str, str]], ids: str, example: str, prefer: Sequence[str] = ()
-) -> tuple[str, dict[str, tuple[File, File]]]:
-    """Pictures and masks of the same names in two folders side by side.
+    files: Sequence[File],
+    missing: dict[str, Sequence[File]],
+    ids: str,
+    example: str,
+    *,
+    images: set[str] = IMAGES,
+    masks: set[str] = MASKS,
+    prefer: Sequence[str] = (),
+) -> tuple[str, dict[str, tuple[File, File]], list[File]]:
+    """Pictures and masks of the same names in two folders, side by side or the only two of their kinds.
 
     Args:
         files: The source.
-        folders: Names of such pairs of folders; case, spaces, - and _ do not matter.
+        missing: Takes a line for each picture without mask and mask without picture.
         ids: Pattern of file names without suffix.
         example: A right file name, for messages.
+        images: Names of folders of pictures, as ``plain`` leaves them.
+        masks: Names of folders of masks.
         prefer: Patterns; of several pairs of folders, the one whose path the earliest of them finds is taken.
 
+    Returns:
+        The folders, the pairs, and pictures that show the same again: of other pairs of folders, or drawn.
+
     Raises:
-        UserError: No pair or too many are found, or files do not pair.
+        UserError: No pair of folders or too many are found, or a file is named otherwise.
     """
     by_folder = defaultdict(list)
     for file in files:
-        if re.search(SUFFIX + "$", file.basename, re.IGNORECASE):
-            by_folder[file.parent].append(file)
-    candidates = []
-    for one in by_folder:
-        for other in by_folder:
-            names = (_plain(PurePosixPath(one).name), _plain(PurePosixPath(other).name))
-            side_by_side = one != other and PurePosixPath(one).parent == PurePosixPath(other).parent
-            if side_by_side and names in [(_plain(a), _plain(b)) for a, b in folders]:
-                rank = next((i for i, p in enumerate(prefer) if re.search(p, one, re.IGNORECASE)), len(prefer))
-                candidates.append((rank, one, other))
-    looked_for = ", ".join(f"{a}/ with {b}/" for a, b in folders)
-    if not candidates:
-        raise UserError(f"SOURCE holds no pair of folders with pictures and masks; looked for {looked_for}")
-    best = [c for c in sorted(candidates) if c[0] == min(candidates)[0]]
-    if len(best) > 1:
+        if is_picture(file):
+            by_folder[file.container, file.folders].append(file)
+    kinds = [[key for key in by_folder if plain(key[1][-1]) in names] for names in (images, masks)]
+    pairs = [(one, other) for one in kinds[0] for other in kinds[1] if one[1][:-1] == other[1][:-1]]
+    if not pairs and len(kinds[0]) == len(kinds[1]) == 1:
+        pairs = [(kinds[0][0], kinds[1][0])]
+    if not pairs:
         raise UserError(
-            f"SOURCE holds several pairs of folders: {', '.join(c[1] for c in best)}; give the one you mean as SOURCE"
+            "SOURCE holds no pair of folders with pictures and masks; looked for folders like images/ with masks/, or "
+            "Original/ with Ground Truth/"
         )
-    _, image_folder, mask_folder = best[0]
-    images, masks = (
-        index(by_folder[folder], rf"(?P<id>{ids}){SUFFIX}", example) for folder in (image_folder, mask_folder)
-    )
-    return f"{image_folder}/ with {mask_folder}/", pair(images, masks)
+    ranked = []
+    for one, other in pairs:
+        path = "/".join(one[1])
+        rank = next((i for i, p in enumerate(prefer) if re.search(p, path, re.IGNORECASE)), len(prefer))
+        ranked.append((rank, path, one, other))
+    best = [entry for entry in sorted(ranked, key=lambda e: e[:2]) if entry[0] == min(e[0] for e in ranked)]
+    if len(best) > 1:
+        places = ", ".join(by_folder[entry[2]][0].place for entry in best)
+        raise UserError(f"SOURCE holds several pairs of folders: {places}; give the one you mean as SOURCE")
+
+    def indexed(folders: tuple) -> tuple[dict[str, File], dict[str, File]]:
+        mask = rf"({_MARK}[\s_-]*)?(?P<id>{ids})([\s_-]*{_MARK})?{SUFFIX}"
+        return index(by_folder[folders[0]], rf"(?P<id>{ids}){SUFFIX}", example), index(
+            by_folder[folders[1]], mask, example
+        )
+
+    chosen = best[0][2:]
+    found = pair(*indexed(chosen), missing)
+    again = [f for f in files if is_picture(f) and plain(f.folders[-1]) in _DRAWN and f.stem in _stems(found)]
+    for _, _, *other in ranked:
+        if tuple(other) != tuple(chosen) and all(ids.keys() <= found.keys() for ids in indexed(tuple(other))):
+            again += by_folder[other[0]] + by_folder[other[1]]
+    shown = (by_folder[folder][0].parent for folder in chosen)
+    return "{}/ with {}/".format(*shown), found, again

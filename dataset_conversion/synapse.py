@@ -21,14 +21,13 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from pathlib import PurePosixPath
 
 from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
 from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.folds import split_by_lists
 from nnunet_attn.dataset_conversion.pairing import index, pair
-from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.sources import Content, File, plain
 from nnunet_attn.dataset_conversion.volumes import check_spacing, encode_arrays, encode_nifti, read_arrays
 from nnunet_attn.errors import UserError
 
@@ -54,16 +53,28 @@ def _name(number: str | int) -> str:
     return f"synapse_{int(number):04d}"
 
 
+KNOWN = {*TEST, *SLICES}  # the 30 labelled volumes
+_VOLUME = r"(?P<kind>img|label)(?P<id>\d{4})(_avg)?\.nii(\.gz)?"
+_SLICE = r"case_?(?P<case>\d{4})_slice_?(?P<slice>\d{3,})\.npz"
+_UNKNOWN = "is no labelled volume of BTCV, which are 0001 to 0010 and 0021 to 0040"
+
+
 def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequence[float] | None) -> Found:
-    volumes = [f for f in files if f.basename.endswith((".nii", ".nii.gz")) and "Testing" not in f.name.split("/")]
+    volumes = [f for f in files if re.search(r"\.nii(\.gz)?$", f.basename, re.IGNORECASE)]
+    arrays = [f for f in files if re.search(r"\.(npz|h5|hdf5)$", f.basename, re.IGNORECASE)]
+    if volumes and arrays:
+        raise UserError(
+            f"SOURCE holds volumes with geometry ({volumes[0]}) and preprocessed ones ({arrays[0]}), which are the "
+            "same cases; give the folder of one kind as SOURCE"
+        )
     if volumes:
         if repackaged_order or spacing:
             raise UserError("SOURCE holds NIfTI volumes: label order and spacing are known, do not give them")
-        return _original(files, volumes)
-    found = _repackaged(files)
-    if found.cases:
+        return _original(volumes)
+    if arrays:
+        found = _repackaged(arrays)
         order = repackaged_order or _recognised_order(found.cases)
-        notes = [f"labels of the source in the order of {order}"]
+        notes = [*found.notes, f"labels of the source in the order of {order}"]
         notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
         return Found(found.layout, found.cases, notes, ("CT_clipped",), kind="patient")
     raise UserError(
@@ -72,40 +83,64 @@ def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequen
     )
 
 
-def _original(files: list[File], volumes: list[File]) -> Found:
-    kinds = {kind: [f for f in volumes if PurePosixPath(f.parent).name == kind] for kind in ("img", "label")}
-    images, labels = (index(kinds[k], rf"{k}(?P<id>\d{{4}})\.nii(\.gz)?", f"{k}0001.nii.gz") for k in kinds)
-    cases = [Case(_name(n), (i,), (m,), _name(n)) for n, (i, m) in pair(images, labels, "label").items()]
-    testing = sum("Testing" in f.name.split("/") and f.basename.startswith("img") for f in files)
-    notes = [f"{testing} volumes under Testing/ have no labels and were left out"] if testing else []
-    cases.sort(key=lambda case: case.name)
-    return Found("original: img/ and label/ NIfTI volumes", cases, notes, kind="patient")
+def _original(volumes: list[File]) -> Found:
+    """By file names, whatever the folders are called; volumes of the test set have no labels."""
+    kinds: dict[str, list[File]] = {"img": [], "label": []}
+    testing = []
+    for file in volumes:
+        match = re.fullmatch(_VOLUME, file.basename, re.IGNORECASE)
+        if match is None:
+            raise UserError(f"{file} has an unexpected name; names here are like img0001.nii.gz and label0001.nii.gz")
+        kind = match["kind"].lower()
+        tested = {plain(folder) for folder in file.folders} & {"testing", "imagest"} or int(match["id"]) > 40
+        (testing if kind == "img" and tested else kinds[kind]).append(file)
+    images, labels = (index(kinds[kind], _VOLUME, f"{kind}0001.nii.gz") for kind in kinds)
+    cases, missing = [], {}
+    for number, (image, label) in pair(images, labels, missing, "label").items():
+        if int(number) not in KNOWN:
+            raise UserError(f"{image} {_UNKNOWN}")
+        cases.append(Case(_name(number), (image,), (label,), _name(number)))
+    return Found(
+        "original: NIfTI volumes imgXXXX and labelXXXX",
+        sorted(cases, key=lambda case: case.name),
+        kind="patient",
+        missing=missing,
+        unneeded={"volumes of the test set, which have no labels": testing},
+    )
 
 
 def _repackaged(files: list[File]) -> Found:
-    slices, cases = defaultdict(dict), []
+    slices: dict[str, dict[int, File]] = defaultdict(dict)
+    cases, notes = [], []
     for file in files:
-        if file.basename.endswith(".npz"):
-            match = re.fullmatch(r"case(\d{4})_slice(\d{3,})\.npz", file.basename)
+        if file.basename.lower().endswith(".npz"):
+            match = re.fullmatch(_SLICE, file.basename, re.IGNORECASE)
             if match is None:
                 raise UserError(f"{file} has an unexpected name; slices are like case0005_slice000.npz")
-            if int(match[2]) in slices[match[1]]:
-                raise UserError(f"{file} and {slices[match[1]][int(match[2])]} are the same slice; keep one of them")
-            slices[match[1]][int(match[2])] = file
+            other = slices[match["case"]].setdefault(int(match["slice"]), file)
+            if other is not file:
+                which = "keep one of them" if file.place == other.place else "give one of the folders as SOURCE"
+                raise UserError(f"{file} and {other} are the same slice; {which}")
     for number, parts in sorted(slices.items()):
+        place = next(iter(parts.values())).place
         if missing := sorted(set(range(max(parts) + 1)) - parts.keys()):
-            raise UserError(f"case{number}_slice{missing[0]:03d}.npz is missing; slices are put back into volumes")
+            absent = f"{place}/case{number}_slice{missing[0]:03d}.npz"
+            raise UserError(f"{absent} is missing; slices are put back into volumes")
         if len(parts) != SLICES.get(int(number), len(parts)) or len(parts) == 1:
             raise UserError(
-                f"case{number} has {len(parts)} slices in {parts[0].place}, and {SLICES.get(int(number), 'more')} when "
+                f"case{number} has {len(parts)} slices in {place}, and {SLICES.get(int(number), 'more')} when "
                 "complete; download it again"
             )
         cases.append(Case(_name(number), tuple(parts[i] for i in sorted(parts)), (), _name(number)))
-    volumes = [file for file in files if file.basename.endswith(".h5")]
-    for number, file in index(volumes, r"case(?P<id>\d{4})(\.npy)?\.h5", "case0001.npy.h5").items():
+    volumes = [file for file in files if not file.basename.lower().endswith(".npz")]
+    for number, file in index(volumes, r"case_?(?P<id>\d{4})(\.npy)?\.h(df)?5", "case0001.npy.h5").items():
         cases.append(Case(_name(number), (file,), (), _name(number), "test"))
     cases.sort(key=lambda case: case.name)
-    return Found("repackaged: slices .npz for training, volumes .h5 for testing", cases)
+    if unknown := [case for case in cases if int(case.name[-4:]) not in KNOWN]:
+        raise UserError(f"{unknown[0].image[0]} {_UNKNOWN}")
+    if any("224" in file.folders[-1] for file in files):
+        notes.append("training slices were scaled to 224x224 by their makers, test volumes were not")
+    return Found("repackaged: slices .npz for training, volumes .h5 for testing", cases, notes)
 
 
 def _recognised_order(cases: list[Case]) -> str:

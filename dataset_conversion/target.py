@@ -8,19 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.errors import UserError
 
 
 def target_folder(
-    key: str, dataset_id: int, name: str | None, raw_folder: Path | None, preprocessed_folder: Path | None
+    name: str, dataset_id: int, raw_folder: Path | None, preprocessed_folder: Path | None
 ) -> tuple[Path, Path | None]:
     """The dataset's folder, and nnU-Net's preprocessed folder if it is known.
 
     Raises:
         UserError: ``nnUNet_raw`` is not set, or number or name cannot be nnU-Net's.
     """
-    name = DATASETS[key].folder if name is None else name
     if not 1 <= dataset_id <= 999:
         raise UserError(f"DATASET_ID must be between 1 and 999, got {dataset_id}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):

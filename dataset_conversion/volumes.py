@@ -7,6 +7,7 @@ and nibabel's length check on the way in, plain Python writing on the way out, a
 
 import gzip
 import io
+import math
 import zipfile
 import zlib
 from collections import Counter
@@ -18,11 +19,25 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_attn.dataset_conversion.cases import Encoded
+from nnunet_attn.dataset_conversion.masks import EMPTY
 from nnunet_attn.dataset_conversion.sources import Content
 from nnunet_attn.errors import UserError
 
+GZIP = b"\x1f\x8b"
+LARGEST = 4 << 30  # bytes of a volume
 COMPRESSION = 3  # gzip level of what is compressed anew: close to level 6 in size at a third of the time
 TOLERANCE = 0.1  # allowed distance between corners of image and label, in units of the smallest voxel edge
+
+
+_BAD_HEADER = (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError, KeyError, OverflowError)
+_BAD_ARRAYS = (OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def _quiet() -> None:
+    """No chatter of the libraries: what is wrong is said in our own line."""
+    nib.imageglobals.logger.disabled = True
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 @dataclass(frozen=True)
@@ -40,12 +55,10 @@ def read_nifti(content: Content) -> Volume:
     Raises:
         UserError: The file is truncated, damaged, no NIfTI file, not 3D, or holds other than finite real numbers.
     """
-    data = content.data
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
+    _quiet()
+    if not content.data:
+        raise UserError(f"{content} is not a complete NIfTI file (it is empty); download it again")
+    data = _decompressed(content) if content.data.startswith(GZIP) else content.data
     try:
         image = nib.Nifti1Image.from_bytes(data)
         kind = image.get_data_dtype().kind
@@ -57,13 +70,42 @@ def read_nifti(content: Content) -> Volume:
     except UserError:
         raise
     except Exception as error:  # nibabel raises many kinds on damaged headers
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{content} is not a complete NIfTI file ({text}); download it again") from error
     if array.ndim < 3 or any(n != 1 for n in array.shape[3:]):
         raise UserError(f"{content} has shape {array.shape}; a 3D volume is expected")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{content} holds NaN or infinite values; they would spoil training and are refused")
     return Volume(data, image.header, array.reshape(array.shape[:3]))
+
+
+def _decompressed(content: Content) -> bytes:
+    """The bytes of a .nii.gz, no more than its header says, with gzip's checksum compared."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content.data)) as file:
+            start = file.read(352)
+            try:
+                header = nib.Nifti1Header(start[:348], check=False)
+                size = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+                size += int(header["vox_offset"])
+            except _BAD_HEADER:
+                size = 0  # no NIfTI file; the reader says so
+            if size > LARGEST:
+                raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
+            data = start + file.read(size + (1 << 20))
+            if file.read(1):
+                raise UserError(f"{content} holds more than its header says; it is damaged or no NIfTI file")
+            return data
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
+
+
+def encoded(images: Sequence[bytes], label: bytes, labels: np.ndarray, facts: dict | None = None) -> Encoded:
+    """The result for a case, with the voxels of each label counted."""
+    counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
+    pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    empty = Counter({EMPTY: 1}) if set(pixels) <= {0} else Counter()
+    return Encoded(tuple(images), label, labels.shape, pixels, empty, facts or {})
 
 
 def check_labels(array: np.ndarray, expected: int | Sequence[int], content: Content) -> np.ndarray:
@@ -92,7 +134,7 @@ def check_labels(array: np.ndarray, expected: int | Sequence[int], content: Cont
 
 def encode_nifti(
     image: Content, label: Content, *, expected: int | Sequence[int], lookup: Sequence[int] | None = None
-) -> tuple[bytes, bytes, Counter[str]]:
+) -> Encoded:
     """Image and label of a case as .nii.gz, with header and voxels as they are.
 
     Args:
@@ -117,7 +159,7 @@ def encode_nifti(
         header.set_data_dtype(np.uint8)
         header.set_slope_inter(1, 0)
         new_label = compressed(nib.Nifti1Image(labels, None, header).to_bytes())
-    return compressed(image.data), new_label, Counter()
+    return encoded([compressed(image.data)], new_label, labels)
 
 
 def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
@@ -129,15 +171,22 @@ def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
     try:
         if content.data.startswith(b"PK"):
             with np.load(io.BytesIO(content.data), allow_pickle=False) as arrays:
+                size = sum(member.file_size for member in arrays.zip.infolist())
+                if size > LARGEST:
+                    raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
                 image, label = arrays["image"], arrays["label"]
         else:
             with _h5py().File(io.BytesIO(content.data), "r") as file:
+                size = max(file[name].nbytes for name in ("image", "label"))
+                if size > LARGEST:
+                    raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
                 image, label = file["image"][()], file["label"][()]
     except KeyError as error:
         raise UserError(f"{content} should hold the arrays 'image' and 'label' ({error})") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
-    if image.shape != label.shape or image.dtype.kind not in "iuf" or label.dtype.kind not in "iuf":
+    except _BAD_ARRAYS as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{content} is truncated or damaged ({text}); download it again") from error
+    if image.shape[: label.ndim] != label.shape or image.dtype.kind not in "iuf" or label.dtype.kind not in "iuf":
         raise UserError(
             f"{content} holds an image of {image.dtype} {image.shape} and a label of {label.dtype} {label.shape}; "
             "numbers of the same shape are expected"
@@ -167,7 +216,7 @@ def encode_arrays(
     spacing: Sequence[float],
     expected: int | Sequence[int],
     lookup: Sequence[int] | None = None,
-) -> tuple[bytes, bytes, Counter[str]]:
+) -> Encoded:
     """Image and label as .nii.gz from one volume with axes (z, y, x), or from its slices (y, x) in order.
 
     Args:
@@ -182,6 +231,8 @@ def encode_arrays(
     images, labels = [], []
     for content in contents:
         image, label = read_arrays(content)
+        if image.ndim == label.ndim + 1 and image.shape[-1] == 3 and (image == image[..., :1]).all():
+            image = image[..., 0]  # a grey slice stored as a picture
         if image.ndim != (3 if len(contents) == 1 else 2) or image.shape != (images or [image])[0].shape:
             raise UserError(f"{content} has shape {image.shape}; the case's first file sets another or it is no slice")
         images.append(image.astype(np.float32))
@@ -191,15 +242,16 @@ def encode_arrays(
         label = np.asarray(lookup, np.uint8)[label]
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # identity direction for ITK
     files = [compressed(nib.Nifti1Image(array.T, affine).to_bytes()) for array in (image, label)]
-    return files[0], files[1], Counter()
+    return encoded(files[:1], files[1], label.T)
 
 
 def compressed(data: bytes) -> bytes:
     """As it is if it is a gzip file, else compressed; the same input gives the same bytes."""
-    return data if data.startswith(b"\x1f\x8b") else gzip.compress(data, COMPRESSION, mtime=0)
+    return data if data.startswith(GZIP) else gzip.compress(data, COMPRESSION, mtime=0)
 
 
 def _corners(path: Path) -> tuple[np.ndarray, float]:
+    _quiet()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()

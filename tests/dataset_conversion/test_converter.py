@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.dataset_conversion import acdc, converter
+from nnunet_attn.dataset_conversion import acdc, case_work, converter
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.errors import UserError
 
@@ -150,7 +150,7 @@ def test_a_disk_that_fills_up_leaves_nothing(acdc_source, refused, nnunet_folder
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(converter, "write_bytes", write)
+        patch.setattr(case_work, "write_bytes", write)
         refused("no space left for .*Dataset027_ACDC; nothing was kept", acdc.convert, acdc_source, 27)
     acdc.convert(acdc_source, 27)
 
@@ -167,7 +167,7 @@ def test_any_other_failure_to_write_is_one_line_too(acdc_source, refused, monkey
     def write(path: Path, data: bytes) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    monkeypatch.setattr(converter, "write_bytes", write)
+    monkeypatch.setattr(case_work, "write_bytes", write)
     refused("Permission denied.*nothing was kept", acdc.convert, acdc_source, 27)
 
 

@@ -20,9 +20,10 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from nnunet_attn.dataset_conversion import converter as frame
+from nnunet_attn.dataset_conversion import case_work, converter as frame
 from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.dataset_conversion.listing import Source
 from nnunet_attn.dataset_conversion.target import read_record
 from nnunet_attn.errors import UserError
 
@@ -163,7 +164,7 @@ def test_a_disk_that_fills_up_leaves_nothing(key, make_source, refused, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(frame, "write_bytes", write)
+        patch.setattr(case_work, "write_bytes", write)
         refused("no space left for .*; nothing was kept", converter(key).convert, source, 5)
     converter(key).convert(source, 5)
 
@@ -260,7 +261,7 @@ def test_unknown_values_in_a_mask_are_refused(key, make_source, refused):
     mask = next(iter(cases.values())).label_file
     grey = np.zeros(Image.open(mask).size[::-1], np.uint8)
     for values, message in (((1, 2), r"the values \[0, 1, 2\]"), ((128, 255), r"the values \[0, 128, 255\]")):
-        grey[8:16], grey[16:] = values
+        grey[4:16], grey[16:] = values
         buffer = io.BytesIO()
         Image.fromarray(grey).save(buffer, "PNG")
         mask.write_bytes(buffer.getvalue())
@@ -306,4 +307,4 @@ def test_every_split_is_described_and_known(key):
     found = Found("", [Case("a", (), (), "a")])
     anything = replace(converter(key), discover=lambda files: found)
     with pytest.raises(UserError, match="has no split 'nonsense'; it has: "):
-        anything.find([], frame.Choices("nonsense"))
+        anything.find(Source(), frame.Choices("nonsense"))

@@ -121,9 +121,40 @@ def test_monuseg_official_split_knows_both_releases(make_source, refused):
     )  # fmt: skip
 
 
-def test_monuseg_training_side_by_side_is_refused(make_source, refused):
+def test_monuseg_in_every_arrangement(make_source, nnunet_folders):
+    """Training tiles beside their outlines, folders of other names, and no folder that tells the part."""
     source, cases = make_source("monuseg")
+    expected = {p.name: p.read_bytes() for p in monuseg.convert(source, 1).rglob("*.png")}
+    train = source / "MoNuSeg 2018 Training Data"
     for case in cases.values():
         if case.part == "train":
-            shutil.move(case.label_file, case.image_file.parent.parent / case.label_file.name)
-    refused("is neither in 'Tissue Images' nor in 'Annotations'", monuseg.convert, source, 5)
+            shutil.move(case.label_file, train / case.label_file.name)
+            shutil.move(case.image_file, train / case.image_file.name)
+    for folder in ("Tissue Images", "Annotations"):
+        (train / folder).rmdir()
+    masks = train / "masks"
+    masks.mkdir()
+    for name, case in cases.items():
+        if case.part == "train":
+            Image.fromarray(case.label.astype(np.uint8) * 255).save(masks / f"{name}.png")
+    folder = monuseg.convert(source, 2)
+    assert {p.name: p.read_bytes() for p in folder.rglob("*.png")} == expected
+    assert any("masks drawn from the outlines, not needed: 6" in note for note in read_record(folder)["notes"])
+    assert names(monuseg.convert(train, 3), "Ts") == []
+    test = source / "MoNuSegTestData"
+    assert len(names(monuseg.convert(test, 4), "Ts")) == 2
+    bare = test.rename(source / "tiles")
+    assert names(monuseg.convert(bare, 5, num_folds=0), "Ts") == []
+    for file in bare.iterdir():
+        file.rename(bare / file.name.replace("TCGA-06-5592", "TCGA-44-2665"))
+    folder = monuseg.convert(bare, 6, num_folds=0)
+    assert names(folder, "Ts") == ["TCGA-44-2665-01Z-00-DX6"]
+    assert (
+        "no folder says which part the tiles are of: the challenge's list of test tiles was used"
+        in read_record(folder)["notes"]
+    )
+
+
+def names(folder, part: str) -> list[str]:
+    place = folder / f"labels{part}"
+    return sorted(p.stem for p in place.iterdir()) if place.is_dir() else []

@@ -9,20 +9,22 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nnunet_attn.dataset_conversion.pictures import (
-    encode_pair,
-    encode_png,
-    open_picture,
-    read_instances,
-    read_mask,
-)
-from nnunet_attn.dataset_conversion.sources import Content
+from nnunet_attn.dataset_conversion import masks
+from nnunet_attn.dataset_conversion.masks import check_binary, encode_binary, read_instances
+from nnunet_attn.dataset_conversion.pictures import encode_png, open_picture
+from nnunet_attn.dataset_conversion.sources import Content, File
 from nnunet_attn.errors import UserError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (16, 24, 3), dtype=np.uint8)
 MASK = np.zeros((16, 24), bool)
 MASK[4:9, 8:20] = True
+
+
+def read_mask(file: Content) -> tuple[np.ndarray, dict]:
+    """Label, and counts with the share of grey pixels."""
+    label, counts, facts = masks.read_mask(file)
+    return label, {**counts, **{key: fact for key, fact in facts.items() if key == "grey"}}
 
 
 def content(image: Image.Image | np.ndarray, format: str = "PNG", **options) -> Content:
@@ -51,10 +53,13 @@ def deep_tiff(array: np.ndarray, **options) -> Content:
 
 
 def convert(image: Content, mask: Content | None = None) -> tuple[np.ndarray, np.ndarray, dict]:
-    image, label, counts = encode_pair((image,), (mask or content(MASK * np.uint8(255)),))
-    image = Image.open(io.BytesIO(image))
+    encoded = encode_binary((image,), (mask or content(MASK * np.uint8(255)),))
+    image = Image.open(io.BytesIO(encoded.images[0]))
     assert image.mode == "RGB"
-    return np.array(image), np.array(Image.open(io.BytesIO(label))), dict(counts)
+    label = np.array(Image.open(io.BytesIO(encoded.label)))
+    assert encoded.shape == label.shape
+    assert encoded.pixels == {int(v): int((label == v).sum()) for v in np.unique(label)}
+    return np.array(image), label, dict(encoded.notes)
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
@@ -156,6 +161,7 @@ MASKS = {
     "1 bit": lambda: content(Image.fromarray(MASK)),
     "1-bit BMP": lambda: content(Image.fromarray(MASK), "BMP"),
     "RGB": lambda: content(np.stack([MASK * np.uint8(255)] * 3, -1)),
+    "RGBA with holes": lambda: content(np.stack([*[MASK * np.uint8(255)] * 3, MASK * np.uint8(90)], -1)),
     "RGBA": lambda: content(np.stack([*[MASK * np.uint8(255)] * 3, np.full(MASK.shape, 255, np.uint8)], -1)),
     "red": lambda: content(np.stack([MASK * np.uint8(200), MASK * 0, MASK * 0], -1).astype(np.uint8)),
     "palette of black and red": lambda: content(PALETTE),
@@ -181,7 +187,7 @@ def test_jpeg_masks_are_thresholded_and_counted():
     label, counts = read_mask(jpeg)
     np.testing.assert_array_equal(label, mask)
     assert between
-    assert counts == {"mask pixels between black and white, thresholded above 127": between}
+    assert counts == {"grey": round(between / values.size, 6)}
 
 
 def test_a_jpeg_that_is_no_mask_is_refused():
@@ -193,26 +199,47 @@ def test_a_jpeg_that_is_no_mask_is_refused():
         read_mask(content(np.ones((16, 24), np.uint8), "JPEG"))
 
 
-def test_resized_masks_are_accepted_where_the_dataset_has_them():
+def test_grey_borders_are_thresholded_up_to_a_quarter_of_a_mask():
     grey = MASK * np.uint8(255)
     grey[4, 8:12] = 90, 127, 128, 200
-    with pytest.raises(UserError, match=r"1\.0% of its pixels .* \(6 different values\); at most 0%"):
-        read_mask(content(grey))
-    label, counts = read_mask(content(grey), edges=0.05)
+    label, counts = read_mask(content(grey))
     np.testing.assert_array_equal(label, grey > 127)
-    assert counts == {"mask pixels between black and white, thresholded above 127": 4}
+    assert counts == {"grey": round(4 / grey.size, 6)}
+    grey[:3] = 50
+    read_mask(content(grey))
+    grey[12:14] = 50
+    with pytest.raises(UserError, match=r"32\.3% of its pixels .* \(7 different values\); at most 25%"):
+        read_mask(content(grey))
+
+
+def facts(*shares: float, values: str = "0 and 255") -> dict:
+    files = [File(f"{values}{i}.png", f"{values}{i}.png", None) for i in range(len(shares))]
+    return {
+        file: {"values": values, "grey": share, "near_threshold": share}
+        for file, share in zip(files, shares, strict=True)
+    }
+
+
+def test_most_masks_of_a_dataset_must_be_black_and_white():
+    assert check_binary(facts(0.03, 0.03, 0.01, 0.01)) == [
+        "4 of 4 masks hold grey pixels and were thresholded above 127; at most 3.00%, in 0 and 2550.png"
+    ]
+    with pytest.raises(UserError, match=r"0\.png and 2 more of 4 masks hold more than 2% of pixels between 96 and 160"):
+        check_binary(facts(0.03, 0.03, 0.03, 0.01))
+    with pytest.raises(UserError, match=r"0 and 10.png holds 0 and 1, 0 and 2550.png holds 0 and 255"):
+        check_binary(facts(0.01) | facts(0.0, values="0 and 1"))
 
 
 @pytest.mark.parametrize("values", [(0, 7), (7, 255), (0, 2), (0, 1, 2)])
 def test_masks_with_other_values_are_refused(values):
     grey = np.array(values, np.uint8)[np.arange(16 * 24) % len(values)].reshape(16, 24)
     with pytest.raises(UserError, match=r"values \["):
-        read_mask(content(grey), edges=0.05)
+        read_mask(content(grey))
 
 
 def test_masks_without_foreground_are_counted():
     for read in (read_mask, read_instances):
-        label, counts = read(content(np.zeros((16, 24), np.uint8)))
+        label, counts, *_ = read(content(np.zeros((16, 24), np.uint8)))
         assert not label.any()
         assert counts == {"masks without foreground": 1}
     assert read_mask(content(np.full((16, 24), 255, np.uint8)))[0].all()
@@ -240,7 +267,7 @@ def test_instances_become_foreground():
         content(np.stack([instances] * 3, -1)),
         content(np.stack([instances, instances * 0, instances * 0], -1)),
     ):
-        label, counts = read_instances(kind)
+        label, counts, _ = read_instances(kind)
         np.testing.assert_array_equal(label, MASK)
         assert counts == {}
     with pytest.raises(UserError, match="JPEG changes the numbers"):

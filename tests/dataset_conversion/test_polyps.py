@@ -48,14 +48,19 @@ def test_clinicdb_prefers_the_original_tif(make_source, nnunet_folders):
     np.testing.assert_array_equal(label, cases["clinicdb_026"].label)
 
 
-def test_clinicdb_is_found_among_pranets_test_sets(make_source, nnunet_folders):
+def test_clinicdb_is_found_among_pranets_test_sets(make_source, nnunet_folders, refused):
     source, cases = make_source("clinicdb")
     root = source / "CVC-ClinicDB"
     (root / "Original").rename(root / "images")
     (root / "Ground Truth").rename(root / "masks")
     for other in ("CVC-300", "ETIS-LaribPolypDB"):
         shutil.copytree(root, source / other)
-    folder = clinicdb.convert(source, 5)
+    refused("whose frames may be renumbered.*--original-numbers", clinicdb.convert, source, 5)
+    folder = clinicdb.make_converter(original_numbers=True).convert(source, 5)
+    assert json.loads((folder / "manifest.json").read_text())["groups"]["of"]["clinicdb_026"] == "sequence02"
+    shutil.rmtree(folder)
+    folder = clinicdb.convert(source, 5, num_folds=0)
+    assert json.loads((folder / "manifest.json").read_text())["groups"] is None
     assert read_record(folder)["source_layout"] == "CVC-ClinicDB/images/ with CVC-ClinicDB/masks/"
     assert names(folder, "Tr") == sorted(cases)
 
@@ -64,7 +69,9 @@ def test_several_candidates_are_refused(make_source, refused):
     source, _ = make_source("clinicdb")
     (source / "CVC-ClinicDB").rename(source / "one")
     shutil.copytree(source / "one", source / "two")
-    refused("several pairs of folders: one/Original, two/Original; give the one you mean", clinicdb.convert, source, 5)
+    refused(
+        "several pairs of folders: .*one/Original, .*two/Original; give the one you mean", clinicdb.convert, source, 5
+    )
 
 
 def test_clinicdb_has_612_frames(make_source, refused):
@@ -219,4 +226,7 @@ def test_jpeg_masks_are_told_of(make_source, nnunet_folders):
     between = int(((np.array(Image.open(case.label_file)) % 255) != 0).sum())
     notes = read_record(kvasir.convert(source, 5))["notes"]
     assert between
-    assert f"mask pixels between black and white, thresholded above 127: {between}" in notes
+    share = f"{between / (200 * 304):.2%}"
+    assert any(note.startswith("1 of 11 masks hold grey pixels") and share in note for note in notes)
+    manifest = json.loads((nnunet_folders / "Dataset005_KvasirSEG" / "manifest.json").read_text())["cases"]
+    assert manifest["cju0u82z3cuma0835wlxrnrjv"]["grey"] == pytest.approx(between / (200 * 304), abs=1e-6)

@@ -1,0 +1,83 @@
+"""Work on one case, in a worker process: convert it, or compare it with the manifest."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_attn.dataset_conversion.cases import Case, Encoded
+from nnunet_attn.dataset_conversion.sources import Content
+from nnunet_attn.dataset_conversion.volumes import check_geometry
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """All image and label files are written here."""
+    path.write_bytes(data)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written of a case, and what is to be told of it.
+
+    Attributes:
+        case: The case.
+        record: Checksums of what was read and written, and facts; for the manifest.
+        image: Path of the first channel's image file below the dataset's folder.
+        label: Path of the label file; None if there is none.
+        shape: Of the image.
+        pixels: How many pixels have each label value.
+        notes: What is worth telling, with counts.
+        facts: As ``Encoded`` has them.
+    """
+
+    case: Case
+    record: dict[str, object]
+    image: str
+    label: str | None
+    shape: tuple[int, ...]
+    pixels: Mapping[int, int]
+    notes: Counter[str]
+    facts: Mapping[str, float | str]
+
+
+def convert_case(encode: Callable[..., Encoded], file_ending: str, folder: Path, case: Case) -> Result:
+    """Convert one case into ``folder``."""
+    images, labels = (tuple(Content(str(f), f.read()) for f in files) for files in (case.image, case.label))
+    encoded = encode(images, labels)
+    part = "Ts" if case.part == "test" else "Tr"
+    outputs = {f"images{part}/{case.name}_{i:04d}{file_ending}": data for i, data in enumerate(encoded.images)}
+    image, label = next(iter(outputs)), None
+    if encoded.label is not None:
+        label = f"labels{part}/{case.name}{file_ending}"
+        outputs[label] = encoded.label
+    for name, data in outputs.items():
+        write_bytes(folder / name, data)
+    if file_ending == ".nii.gz":
+        shown = [*(str(file) for file in case.image[: len(encoded.images)]), str((case.label or case.image)[0])]
+        for other, name in list(zip(outputs, shown, strict=False))[1:]:
+            check_geometry(folder / image, folder / other, (shown[0], name))
+    contents = zip(case.image + case.label, images + labels, strict=True)
+    record = {
+        "inputs": [[file.name, hashlib.sha256(content.data).hexdigest()] for file, content in contents],
+        "outputs": {name: hashlib.sha256(data).hexdigest() for name, data in outputs.items()},
+    }
+    if grey := encoded.facts.get("grey"):
+        record["grey"] = grey
+    return Result(case, record, image, label, encoded.shape, encoded.pixels, encoded.notes, encoded.facts)
+
+
+def verify_case(folder: Path, manifest: Mapping[str, dict], case: Case) -> list[str]:
+    """Problems of one case; names in the source may differ (an archive now, its folder then), contents may not."""
+    recorded, files = manifest[case.name], case.image + case.label
+    if len(files) != len(recorded["inputs"]):
+        return [f"{case.name} has {len(files)} files in SOURCE, had {len(recorded['inputs'])}"]
+    pairs = zip(files, recorded["inputs"], strict=True)
+    problems = [f"{f} has changed" for f, (_, then) in pairs if hashlib.sha256(f.read()).hexdigest() != then]
+    for name, then in recorded["outputs"].items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != then:
+            problems.append(f"{path} has changed")
+    return problems
