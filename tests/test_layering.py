@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
     "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "study"},
     "export": BOTTOM | {"training", "export"},
+    "maps": BOTTOM | {"blocks", "scoring", "report", "training", "export", "maps"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = {
@@ -90,6 +91,7 @@ HEAVY_LAYERS = tuple(
         "report",
         "study",
         "export",
+        "maps",
     )
 )
 

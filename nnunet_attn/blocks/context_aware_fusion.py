@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recording import Maps, note
 
 
 class ContextAwareFusion(nn.Module):
@@ -56,4 +57,10 @@ class ContextAwareFusion(nn.Module):
         pooled = torch.cat((gathered.mean((2, 3), keepdim=True), gathered.amax((2, 3), keepdim=True)), dim=1)
         w_channel = self.channel_gate(pooled).sigmoid()  # (B, nC, 1, 1)
         w_spatial = self.spatial_gate(sum(conv(x) for conv, x in zip(self.to_plane, maps, strict=True))).sigmoid()
+        note(
+            self,
+            lambda point: Maps(
+                pixel={"spatial weights": w_spatial.squeeze(1)}, channel={"channel weights": w_channel.flatten(1)}
+            ),
+        )
         return w_spatial * self.reduce(w_channel * united)

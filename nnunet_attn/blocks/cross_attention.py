@@ -5,7 +5,7 @@ Applications of Artificial Intelligence 126 (2023), arXiv:2303.17696, and the au
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.precision import full_precision
+from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 
 class ChannelAffine(nn.Module):
@@ -60,12 +61,21 @@ class CrossAttention(nn.Module):
         self.total = sum(channels)  # S
         self.norms = nn.ModuleList(nn.LayerNorm(c, eps=1e-6) for c in channels)
 
-    def forward(self, tokens: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def attention_maps(
+        self, normed: list[torch.Tensor], joint: torch.Tensor, grid: Sequence[int], point: Point
+    ) -> Maps:
+        """What is recorded of a call."""
+        raise NotImplementedError
+
+    def forward(self, tokens: Sequence[torch.Tensor], grid: Sequence[int] = ()) -> list[torch.Tensor]:
+        """``grid``: how the tokens lie in space; only maps that are recorded need it."""
         for level, (t, width) in enumerate(zip(tokens, self.channels, strict=True)):
             check_layout(self, f"tokens of level {level}", t, ("B", "P", width))
         normed = [norm(t) for norm, t in zip(self.norms, tokens, strict=True)]
+        joint = torch.cat(normed, dim=2)
+        note(self, lambda point: self.attention_maps(normed, joint, grid or joint.shape[1:2], point))
         attend = self.plain if self.implementation == "plain" else self.folded
-        return attend(normed, torch.cat(normed, dim=2))
+        return attend(normed, joint)
 
 
 class ChannelCrossAttention(CrossAttention):
@@ -104,9 +114,15 @@ class ChannelCrossAttention(CrossAttention):
         self.scale = scale
         self.maps = nn.ModuleList(AttentionMaps(c, self.total, self.total, c) for c in channels)
 
-    def forward(self, tokens: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def forward(self, tokens: Sequence[torch.Tensor], grid: Sequence[int] = ()) -> list[torch.Tensor]:
         with full_precision(tokens[0].device):
-            return super().forward(tokens)
+            return super().forward(tokens, grid)
+
+    def attention_maps(
+        self, normed: list[torch.Tensor], joint: torch.Tensor, grid: Sequence[int], point: Point
+    ) -> Maps:
+        """A of each level, (B, C_i, S)."""
+        return Maps(matrix={f"level {i}": a for i, a in enumerate(self.channel_attention(normed, joint))})
 
     def query_scale(self, count: int) -> float:
         return self.total**-0.5 * (784 / count if self.scale == "ref784" else 1)
@@ -120,18 +136,22 @@ class ChannelCrossAttention(CrossAttention):
             updates.append(maps.output(rearrange(attention @ v, "b h c p -> b p (h c)")))
         return updates
 
-    def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
+    def channel_attention(self, normed: list[torch.Tensor], joint: torch.Tensor) -> Iterator[torch.Tensor]:
+        """A of each level from the Gram matrix, (B, C_i, S); channels of other heads get 0."""
         count, scale = joint.shape[1], self.query_scale(joint.shape[1])
         gram, total = joint.transpose(1, 2) @ joint, joint.sum(dim=1)  # (B, S, S), (B, S)
         channels = [t.shape[2] for t in normed]
-        updates = []
         for rows, own, maps in zip(gram.split(channels, 1), total.split(channels, 1), self.maps, strict=True):
             wq, bq = scale * maps.query.weight[:, None], scale * maps.query.bias[:, None]  # (C_i, 1)
             logits = (wq * maps.key.weight) * rows + (bq * maps.key.weight) * total[:, None]
             logits = logits + maps.key.bias * (wq * own[:, :, None] + count * bq)  # (B, C_i, S)
             if self.heads > 1:
                 logits = logits.masked_fill(self.other_heads(logits), -math.inf)
-            attention = logits.softmax(dim=2)
+            yield logits.softmax(dim=2)
+
+    def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
+        updates = []
+        for attention, maps in zip(self.channel_attention(normed, joint), self.maps, strict=True):
             mixing = attention * (maps.output.weight[:, None] * maps.value.weight)
             offset = maps.output(attention @ maps.value.bias)
             updates.append(torch.baddbmm(offset[:, None], joint, mixing.transpose(1, 2)))
@@ -187,18 +207,33 @@ class SpatialCrossAttention(CrossAttention):
             updates.append(maps.output(rearrange(attention @ v, "b h p d -> b p (h d)")))
         return updates
 
-    def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
+    def attention_maps(
+        self, normed: list[torch.Tensor], joint: torch.Tensor, grid: Sequence[int], point: Point
+    ) -> Maps:
+        """The marked token's row of A for each level, (B, h, *grid)."""
+        queries, k = self.queries(joint), rearrange(joint, "b p (h d) -> b h p d", h=self.heads)
+        marked = {}
+        for level in range(len(normed)):
+            q = rearrange(queries[:, level, marked_index(point, grid)], "b (h d) -> b h 1 d", h=self.heads)
+            row = (q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(dim=3)
+            marked[f"level {level}"] = row.unflatten(3, tuple(grid)).squeeze(2)
+        return Maps(marked=marked)
+
+    def queries(self, joint: torch.Tensor) -> torch.Tensor:
+        """What each level asks joint tokens with. (B, P, S) -> (B, L, P, S)."""
         levels: list[Any] = [*self.maps]
         wk = torch.stack([maps.key.weight for maps in levels])  # (L, S)
         wq = torch.stack([maps.query.weight for maps in levels]) * wk
         bq = torch.stack([maps.query.bias for maps in levels]) * wk
-        queries = torch.addcmul(bq[:, None], joint[:, None], wq[:, None])  # (B, L, P, S)
-        q = rearrange(queries, "b l p (h d) -> b h (l p) d", h=self.heads)
+        return torch.addcmul(bq[:, None], joint[:, None], wq[:, None])
+
+    def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
+        q = rearrange(self.queries(joint), "b l p (h d) -> b h (l p) d", h=self.heads)
         k = rearrange(joint, "b p (h d) -> b h p d", h=self.heads)
         v = torch.cat([rearrange(t, "b p (h d) -> b h p d", h=self.heads) for t in normed], dim=3)
         attended = F.scaled_dot_product_attention(q, k, v).chunk(len(normed), dim=2)
         updates, first = [], 0
-        for tokens, maps, level in zip(normed, levels, attended, strict=True):
+        for tokens, maps, level in zip(normed, self.maps, attended, strict=True):
             width = tokens.shape[2] // self.heads
             own = rearrange(level[..., first : first + width], "b h p d -> b p (h d)").to(tokens.dtype)
             weight, bias = maps.output.weight * maps.value.weight, maps.output.weight * maps.value.bias

@@ -1,5 +1,6 @@
 """Cross-stage attention residuals (XAttnRes): per pixel, a stage attends over what all earlier stages produced."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from nnunet_attn.blocks.feature_history import FeatureHistory, enlarge, max_pool, smaller
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.precision import full_precision
+from nnunet_attn.blocks.recording import Maps, note
 from nnunet_attn.blocks.streaming_attention import logit_and_rms, streaming_attention
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -184,4 +186,18 @@ class CrossStageAttentionResidual(nn.Module):
         autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
         matrices = [p.weight.flatten(1).to(dtype) for p in self.projections if not isinstance(p, nn.Identity)]
-        return streaming_attention(x, query, sources, matrices, **options)[0]
+        out, logits, _ = streaming_attention(x, query, sources, matrices, **options)
+        note(self, lambda point: self.attention_maps(logits, history.features))
+        return out
+
+    def attention_maps(self, logits: torch.Tensor, history: Sequence[torch.Tensor]) -> Maps:
+        """Weight of each entry, (B, *S); their entropy over its maximum; the weight on finer entries than ``x``."""
+        weights = logits.softmax(0).squeeze(2)  # (K + 1, B, *S), x first
+        size = weights.shape[2:]
+        names = ["x", *(f"h{k} ({'x'.join(map(str, f.shape[2:]))})" for k, f in enumerate(history, start=1))]
+        entropy = -(weights * weights.clamp_min(1e-30).log()).sum(0) / math.log(len(weights))
+        finer = [math.prod(f.shape[2:]) > math.prod(size) for f in history]
+        pixel = {f"weight of {name}": weight for name, weight in zip(names, weights, strict=True)}
+        pixel["entropy"] = entropy
+        pixel["weight of finer entries"] = weights[1:][torch.tensor(finer, device=weights.device)].sum(0)
+        return Maps(pixel=pixel)

@@ -5,6 +5,7 @@ Image Segmentation", arXiv:2603.09530, section II-A, Eq. (1)-(7); T. Ye et al., 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.options import check_option
+from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 IMPLEMENTATIONS = ("fused", "plain")
 
@@ -99,8 +101,22 @@ class WindowCrossAttention(nn.Module):
             summary = pixels
         else:
             summary = window_summaries(x, self.window)
-        heads = self.attend(self.query(pixels), self.key(summary), self.value(summary))
+        query, key = self.query(pixels), self.key(summary)
+        note(self, lambda point: self.attention_maps(query, key, x.shape[1:-1], point))
+        heads = self.attend(query, key, self.value(summary))
         return rearrange(self.out(heads), "b (h w) c -> b h w c", h=height)
+
+    def key_grid(self, key: torch.Tensor, grid: Sequence[int]) -> tuple[int, ...]:
+        """How the keys lie in space: the pixels, or their windows."""
+        if self.window is None or key.shape[1] == math.prod(grid):
+            return tuple(grid)
+        return tuple(-(-n // self.window) for n in grid)
+
+    def attention_maps(self, query: torch.Tensor, key: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
+        """Attention of the marked pixel over the keys, (B, 2 heads, *key grid)."""
+        q, k = (rearrange(t, "b n (j d) -> b j n d", j=2 * self.heads) for t in (query, key))
+        row = softmax_map(q[:, :, marked_index(point, grid), None], k).squeeze(2)
+        return Maps(marked={"attention": row.unflatten(2, self.key_grid(key, grid))})
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """All heads, before W_O. (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
@@ -172,6 +188,33 @@ class DifferentialCrossAttention(WindowCrossAttention):
         weight = (1 - self.lambda_init) * at_least_float32(self.norm.weight)
         heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)  # Eq. (6)
         return rearrange(heads, "b n h w -> b n (h w)").to(value.dtype)
+
+    def attention_maps(self, query: torch.Tensor, key: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
+        """Of the marked pixel A_1, A_2 and their difference, (B, heads, *key grid); lambda; what the subtraction takes.
+
+        "removed" is the share of A_1 that the subtraction takes, ``sum_m min(A_1, lambda A_2)``, and "negative" what it
+        takes beyond, ``sum_m max(lambda A_2 - A_1, 0)``; of each pixel, mean of the heads.
+        """
+        q1, q2 = rearrange(query, "b n (h j d) -> j b h n d", j=2, d=self.width)
+        k1, k2 = rearrange(key, "b m (h j d) -> j b h m d", j=2, d=self.width)
+        weight, own = self.attention_lambda(), marked_index(point, grid)
+        removed, negative = [], []
+        for first in range(0, query.shape[1], 1024):  # all rows at once would fill the memory
+            part = slice(first, first + 1024)
+            a1, a2 = softmax_map(q1[:, :, part], k1), weight * softmax_map(q2[:, :, part], k2)
+            removed.append(torch.minimum(a1, a2.clamp_min(0)).sum(-1).mean(1))
+            negative.append((a2 - a1).clamp_min(0).sum(-1).mean(1))
+        a1, a2 = softmax_map(q1[:, :, own, None], k1), softmax_map(q2[:, :, own, None], k2)
+        rows = {"A1": a1, "A2": a2, "A1 - lambda A2": a1 - weight * a2}
+        keys, size = self.key_grid(key, grid), tuple(grid)
+        return Maps(
+            pixel={
+                "removed": torch.cat(removed, 1).unflatten(1, size),
+                "negative": torch.cat(negative, 1).unflatten(1, size),
+            },
+            marked={name: row.squeeze(2).unflatten(2, keys) for name, row in rows.items()},
+            numbers={"lambda": float(weight)},
+        )
 
     def plain(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Eq. (3) and (4) as written. Returns (B, N, h, 2 d) in float32."""

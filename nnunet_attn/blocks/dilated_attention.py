@@ -1,10 +1,13 @@
 """Multi-scale dilated attention: each pixel attends to 3x3 pixels around it, spread by the dilation of its heads."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
@@ -94,5 +97,34 @@ class MultiScaleDilatedAttention(nn.Module):
         qkv = F.linear(x, self.qkv.weight.flatten(1), self.qkv.bias)
         qkv = qkv.unflatten(-1, (3, len(self.dilations), self.heads // len(self.dilations), -1))
         q, k, v = qkv.unbind(3)  # each (B, H, W, groups, heads of the group, d)
+        note(self, lambda point: self.attention_maps(q, k, point))
         groups = zip(q.unbind(3), k.unbind(3), v.unbind(3), self.dilations, strict=True)
         return self.proj(torch.stack([dilated_attention(*group) for group in groups], dim=3).flatten(3))
+
+    def attention_maps(self, q: torch.Tensor, k: torch.Tensor, point: Point) -> Maps:
+        """Attention of the marked pixel over the whole map, by dilation, (B, heads of the group, *size).
+
+        Taps outside the map have a share of the softmax and no place, so that near the border the sum is below 1.
+        """
+        marked = {}
+        for group, dilation in enumerate(self.dilations):
+            queries, keys = q[..., group, :, :], k[..., group, :, :]  # (B, *size, heads, d)
+            size = queries.shape[1:-2]
+            own = queries.flatten(1, -3)[:, marked_index(point, size)]
+            centre = torch.unravel_index(torch.tensor(marked_index(point, size)), size)
+            taps = list(itertools.product((-dilation, 0, dilation), repeat=len(size)))
+            places = [tuple(int(c) + t for c, t in zip(centre, tap, strict=True)) for tap in taps]
+            inside = [all(0 <= i < n for i, n in zip(place, size, strict=True)) for place in places]
+            logits = [
+                (own * keys[(slice(None), *place)]).sum(-1) if there else own.new_zeros(own.shape[:2])
+                for place, there in zip(places, inside, strict=True)
+            ]
+            weights = (
+                torch.stack(logits).to(torch.promote_types(own.dtype, torch.float32)) * own.shape[-1] ** -0.5
+            ).softmax(0)  # (taps, B, heads)
+            spread = weights.new_zeros(own.shape[0], own.shape[1], *size)
+            for weight, place, there in zip(weights, places, inside, strict=True):
+                if there:
+                    spread[(slice(None), slice(None), *place)] = weight
+            marked[f"dilation {dilation}"] = spread
+        return Maps(marked=marked)

@@ -35,9 +35,9 @@ class DualCrossAttentionBlock(nn.Module):
         super().__init__()
         self.attentions = nn.ModuleList(attentions)
 
-    def forward(self, tokens: list[torch.Tensor]) -> list[torch.Tensor]:
+    def forward(self, tokens: list[torch.Tensor], grid: Sequence[int] = ()) -> list[torch.Tensor]:
         for attention in self.attentions:
-            tokens = [t + update for t, update in zip(tokens, attention(tokens), strict=True)]
+            tokens = [t + update for t, update in zip(tokens, attention(tokens, grid), strict=True)]
         return tokens
 
 
@@ -135,7 +135,7 @@ class DualCrossAttention(nn.Module):
             check_layout(self, f"skip {level}", skip, ("B", width, *skip.shape[2:]))
         tokens = [embed(self.pooled(s, p, grid)) for embed, s, p in zip(self.embed, skips, pool, strict=True)]
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens, grid)
         return [
             close(self.back(t, project, p, grid, skip) + skip)
             for close, t, project, p, skip in zip(self.close, tokens, self.project, pool, skips, strict=True)

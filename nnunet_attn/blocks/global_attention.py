@@ -1,10 +1,13 @@
 """Multi-head self-attention over all pixels of a map."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 
 class GlobalAttention(nn.Module):
@@ -45,8 +48,16 @@ class GlobalAttention(nn.Module):
         if self.sr_ratio > 1:
             k, v = (self.averaged(y) for y in (k, v))
         q, k, v = (y.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
+        note(self, lambda point: self.attention_maps(q, k, x.shape[1:-1], point))
         out = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
         return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+    def attention_maps(self, q: torch.Tensor, k: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
+        """Attention of the marked pixel, (B, heads, *grid of the keys). q (B, heads, N, d), k (B, heads, M, d)."""
+        own = q[:, :, marked_index(point, grid), None]
+        row = (own * own.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(dim=3).squeeze(2)
+        keys = tuple(-(-n // self.sr_ratio) for n in grid)
+        return Maps(marked={"attention": row.unflatten(2, keys)})
 
     def averaged(self, x: torch.Tensor) -> torch.Tensor:
         """Means over windows of ``sr_ratio``; they commute with the projection, which is linear."""

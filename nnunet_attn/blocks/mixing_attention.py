@@ -6,6 +6,7 @@ from torch import nn
 
 from nnunet_attn.blocks.global_attention import GlobalAttention
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recording import Maps, note
 
 
 def sampled_mean(x: torch.Tensor) -> torch.Tensor:
@@ -70,7 +71,9 @@ class MonteCarloAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, "H", "W"))
-        return self.gate(sampled_mean(x) if self.training else x.mean((2, 3), keepdim=True))
+        weights = self.gate(sampled_mean(x) if self.training else x.mean((2, 3), keepdim=True))
+        note(self, lambda point: Maps(channel={"channel weights": weights.flatten(1)}))
+        return weights
 
 
 class MixingAttention(nn.Module):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recording import Maps, note
 
 
 class CAB(nn.Module):
@@ -33,7 +34,9 @@ class CAB(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, "H", "W"))
         pools = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-        return torch.sigmoid(sum(self.fc2(F.relu(self.fc1(pool))) for pool in pools))
+        weights = torch.sigmoid(sum(self.fc2(F.relu(self.fc1(pool))) for pool in pools))
+        note(self, lambda point: Maps(channel={"channel weights": weights.flatten(1)}))
+        return weights
 
 
 class SAB(nn.Module):
@@ -52,7 +55,9 @@ class SAB(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", "C", "H", "W"))
-        return torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)))
+        weights = torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)))
+        note(self, lambda point: Maps(pixel={"spatial weights": weights.squeeze(1)}))
+        return weights
 
 
 class MSCB(nn.Module):
@@ -168,4 +173,6 @@ class LGAG(nn.Module):
     def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "decoder signal", g, ("B", self.channels, "H", "W"))
         check_layout(self, "encoder map", x, tuple(g.shape))
-        return x * self.gate(F.relu(self.signal(g) + self.feature(x)))
+        gate = self.gate(F.relu(self.signal(g) + self.feature(x)))
+        note(self, lambda point: Maps(pixel={"gate": gate.squeeze(1)}))
+        return x * gate

@@ -57,12 +57,18 @@ def bare_network(network: nn.Module) -> nn.Module:
     return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
+def attention_lambdas(network: nn.Module) -> dict[str, float]:
+    """Lambda of each differential attention, by the layer's name."""
+    layers = [(name, getattr(layer, "attention_lambda", None)) for name, layer in network.named_modules()]
+    return {name: compute().item() for name, compute in layers if compute is not None}
+
+
 class RunRecord:
     """One file per fold; each start or continuation of the training is a session in it.
 
     Content: ``trainer``, ``network``, ``network_kwargs``, ``recipe``, ``pretrained`` ("from scratch" or the file's name
     and SHA-256), ``sessions``: environment, command, first epoch, seconds per epoch, peak memory in bytes
-    (allocated and reserved on the GPU, else null).
+    (allocated and reserved on the GPU, else null), ``attention_lambda`` by layer, a value per epoch.
     """
 
     def __init__(self, folder: Path, facts: dict, first_epoch: int, device: torch.device):
@@ -86,9 +92,11 @@ class RunRecord:
             torch.cuda.reset_peak_memory_stats(device)
         write_json(self.path, self.content)
 
-    def epoch_done(self, seconds: float) -> None:
-        """Add an epoch and write the file."""
+    def epoch_done(self, seconds: float, lambdas: dict[str, float]) -> None:
+        """Add an epoch and write the file; ``lambdas``: ``attention_lambda`` of each layer that has one."""
         self.session["epoch_seconds"].append(round(seconds, 3))
+        for layer, value in lambdas.items():
+            self.session.setdefault("attention_lambda", {}).setdefault(layer, []).append(round(value, 6))
         if self.device.type == "cuda":
             self.session["peak_memory_allocated"] = torch.cuda.max_memory_allocated(self.device)
             self.session["peak_memory_reserved"] = torch.cuda.max_memory_reserved(self.device)
@@ -124,4 +132,5 @@ class Recorded(Mixin):
         super().on_epoch_end()
         if self.run_record is not None:
             start = self.logger.get_value("epoch_start_timestamps", step=-1)
-            self.run_record.epoch_done(self.logger.get_value("epoch_end_timestamps", step=-1) - start)
+            seconds = self.logger.get_value("epoch_end_timestamps", step=-1) - start
+            self.run_record.epoch_done(seconds, attention_lambdas(bare_network(self.network)))
