@@ -1,0 +1,237 @@
+"""One job, from lock to marker, with every fault that it must survive; nnU-Net is ``fake_nnunet.py``."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nnunet_attn.cli.main import main
+from nnunet_attn.study import commands
+from nnunet_attn.study.job import run_job
+from nnunet_attn.study.markers import read_done
+from nnunet_attn.study.states import log_facts
+
+FAKE = Path(__file__).with_name("fake_nnunet.py")
+WRAPPER = """\
+import sys
+from nnunet_attn.study import commands
+commands.find_command = {bin!r}.__add__
+from nnunet_attn.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def fake(small, tmp_path, monkeypatch):
+    """Commands named as nnU-Net's that run the stand-in."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, words in (("nnUNetv2_train", "train"), ("nnunet-attn", "")):
+        path = folder / name
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {words} "$@"\n')
+        path.chmod(0o755)
+    monkeypatch.setattr(commands, "find_command", lambda name: str(folder / name))
+    (tmp_path / "wrapper.py").write_text(WRAPPER.format(bin=f"{folder}/"))
+    return small
+
+
+def start(small, job, **environment) -> subprocess.Popen:
+    command = [sys.executable, str(small.file.parent / "wrapper.py"), "study", "job", str(small.file), job.id]
+    return subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_epoch(small, job, epoch: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        texts = [path.read_text() for path in small.fold(job).glob("training_log_*.txt")]
+        if any(f"Epoch {epoch}\n" in text for text in texts):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"epoch {epoch} was never begun")
+
+
+def starts(small, job) -> list[list[int]]:
+    logs = sorted(small.fold(job).glob("training_log_*.txt"))
+    return [[int(n) for n in re.findall(r"Epoch (\d+)\n", log.read_text())] for log in logs]
+
+
+def test_a_job_trains_scores_and_marks(fake, capsys):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1, 2]]
+    marker = json.loads(fake.layout.marker(job.id).read_text())
+    assert marker["log"] | {"epoch_seconds": 1.0} == marker["log"]
+    assert set(marker["outputs"]) == {"checkpoint_final.pth", "summary.json", "nnunet_attn_metrics.csv"}
+    assert not fake.layout.state(job.id).exists()
+    assert not fake.layout.lock(job.id).exists()
+    log = fake.layout.log(job.id).read_text()
+    assert "nnUNetv2_train 901 2d 0 -tr nnUNetTrainer_2epochs_4iterations -p nnUNetPlans -device cpu\n" in log
+    assert "threads 1 workers 0" in log
+    assert run_job(matrix, job.id) == 0  # all there: nothing is trained or scored again
+    assert starts(fake, job) == [[0, 1, 2]]
+    assert fake.layout.log(job.id).read_text() == log
+    assert main(["study", "job", str(fake.file), "train/nobody"]) == 1
+    assert "has no job train/nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_asked_to_end_takes_its_training_along_and_goes_on_later(fake, number):
+    """As by ``scancel``, the wall time, or Ctrl-C."""
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    process = start(fake, job, FAKE_SLEEP="1")
+    wait_for_epoch(fake, job, 1)
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 143
+    assert "stopped; it goes on when the study is run again" in process.stderr.read()
+    before = starts(fake, job)
+    time.sleep(1.5)
+    assert starts(fake, job) == before  # the training has ended, too
+    assert not fake.layout.lock(job.id).exists()
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1], [1, 2]]
+
+
+def test_a_job_that_is_killed_leaves_its_training_alone_and_the_next_waits_for_it(fake):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    process = start(fake, job, FAKE_SLEEP="0.7")
+    wait_for_epoch(fake, job, 0)
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1, 2]]
+    log = fake.layout.log(job.id).read_text()
+    assert "waiting for it" in log
+    assert "left behind by" in log
+
+
+def test_a_training_that_is_killed_fails_and_goes_on_later(fake):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    process = start(fake, job, FAKE_SLEEP="1")
+    wait_for_epoch(fake, job, 1)
+    lock = json.loads(fake.layout.lock(job.id).read_text())
+    (training,) = (int(pid) for pid in lock["processes"] if int(pid) != process.pid)
+    os.killpg(training, signal.SIGKILL)
+    assert process.wait(timeout=30) == 137
+    assert "nnUNetv2_train was ended by signal 9" in process.stderr.read()
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1], [1, 2]]
+
+
+def half(path: Path) -> None:
+    """As a kill during writing leaves it."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [half, damaged])
+def test_a_corrupt_checkpoint_is_set_aside_and_the_best_one_taken(fake, harm):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    fold = fake.fold(job)
+    assert run_job(matrix, job.id) == 0
+    shutil.copy(fold / "checkpoint_final.pth", fold / "checkpoint_latest.pth")
+    (fold / "checkpoint_final.pth").unlink()
+    harm(fold / "checkpoint_latest.pth")
+    (fold / "checkpoint_best.pth.tmp").write_bytes(b"half")
+    import tests.study.fake_nnunet as fake_nnunet
+
+    fake_nnunet.save(fold / "checkpoint_best.pth", 1)
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1, 2], [1, 2]]
+    assert (fold / "checkpoint_latest.pth.corrupt-1").is_file()
+    assert not (fold / "checkpoint_best.pth.tmp").exists()
+    log = fake.layout.log(job.id).read_text()
+    assert "set aside as checkpoint_latest.pth.corrupt-1" in log
+    assert "goes on from checkpoint_best.pth" in log
+
+
+def test_without_a_readable_checkpoint_the_fold_begins_anew_and_the_old_one_is_kept(fake):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    assert run_job(matrix, job.id) == 0
+    fold = fake.fold(job)
+    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+        half(fold / name)
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1, 2]]
+    assert log_facts(fold)["starts_from_0"] == 1
+    aside = fold.with_name("aside-1.fold_0")
+    assert (aside / "checkpoint_best.pth.corrupt-1").is_file()
+    from nnunet_attn.scoring.folders import folds_in
+
+    assert folds_in(fold.parent) == ("0",)
+
+
+def test_a_validation_deleted_by_hand_is_made_again_without_training(fake):
+    matrix = fake.matrix()
+    for job in matrix.trainings:
+        assert run_job(matrix, job.id) == 0
+    job, *others = matrix.trainings
+    (fake.fold(job) / "validation" / "summary.json").unlink()
+    assert list(read_done(matrix).gone) == [job.id]
+    assert run_job(matrix, job.id) == 0
+    assert starts(fake, job) == [[0, 1, 2], []]
+    assert "--val" in fake.layout.log(job.id).read_text()
+    assert all(starts(fake, other) == [[0, 1, 2]] for other in others)
+
+
+def test_scores_of_another_validation_are_made_again(fake):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    assert run_job(matrix, job.id) == 0
+    scores = fake.fold(job) / "nnunet_attn_metrics.csv"
+    good = scores.read_text()
+    scores.write_text(good.replace("0.5", "0.6"))
+    assert run_job(matrix, job.id) == 0
+    assert scores.read_text() == good
+
+
+def test_a_trainer_that_raises_leaves_its_last_lines(fake, monkeypatch, capsys):
+    monkeypatch.setenv("FAKE_RAISE", "DCAUNet")
+    matrix = fake.matrix()
+    codes = [run_job(matrix, job.id) for job in matrix.trainings]
+    assert codes == [0, 0, 1, 1]
+    failed = matrix.trainings[2]
+    attempt = json.loads(fake.layout.state(failed.id).read_text())
+    assert attempt["exit_code"] == 1
+    assert "nnUNetv2_train failed with exit code 1" in attempt["reason"]
+    assert main(["study", "status", str(fake.file)]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 4 trainings done, 2 failed, 0 waiting" in printed
+    assert "RuntimeError: CUDA error: the card is on fire" in printed
+
+
+def test_a_full_disk_is_named_and_the_job_goes_on_when_there_is_room(fake, tmp_path, capsys):
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    results = fake.layout.results
+    results.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(results)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    try:
+        assert run_job(matrix, job.id) == 1
+        assert f"the disk of {results} is full" in capsys.readouterr().err
+        assert "No space left on device" in fake.layout.log(job.id).read_text()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(results)], check=True)
+        assert run_job(matrix, job.id) == 0
+        assert (fake.fold(job) / "checkpoint_final.pth").is_file()
+    finally:
+        subprocess.run(["umount", str(results)], check=True)
