@@ -39,11 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         return sub
 
     action("check", "show the matrix of trainings: what is done, what is missing, what it costs; nothing runs")
-    run_parser = action("run", "run what is not done; arguments behind -- go to Snakemake")
+    run_parser = action("run", "run what is not done; what follows -- goes to Snakemake")
     run_parser.add_argument(
         "--retrain", action="store_true", help="train anew where dataset, plans or folds changed after the training"
     )
-    run_parser.add_argument("snakemake", nargs="*", metavar="-- ARGUMENT", help="for Snakemake")
     status = action("status", "show how far each training is, and the last lines of those that failed")
     status.add_argument("--all", action="store_true", help="also jobs that are done or waiting")
     status.add_argument("--watch", action="store_true", help="show it again every ten seconds, until all is done")
@@ -64,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "run":
         from nnunet_attn.study.driver import run_study
 
-        return run_study(matrix, options.snakemake, retrain=options.retrain)
+        return run_study(matrix, options.more, retrain=options.retrain)
     if options.action == "job":
         from nnunet_attn.study.job import run_job
 
