@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--references", type=Path, metavar="FOLDER", help="default: nnU-Net's own")
     shared.add_groups(parser)
     parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
-    parser.add_argument("--no-surface", action="store_true", help="leave out HD95 and NSD, which read all predictions")
+    parser.add_argument(
+        "--no-surface", action="store_true", help="leave out HD95, ASSD and NSD, which read all predictions"
+    )
     parser.add_argument("--published", action="store_true", help="also list what the papers print, with its protocol")
     shared.add_output(parser, "folder to write (default: compare_DATASET_CONFIGURATION)")
     shared.add_overwrite(parser)

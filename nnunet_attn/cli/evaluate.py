@@ -1,4 +1,4 @@
-"""Score predictions: Dice, IoU, HD95 and normalised surface distance per case and class.
+"""Score predictions: Dice, IoU, HD95, ASSD, normalised surface distance, volume difference, per case and class.
 
   nnunet-attn evaluate PREDICTIONS REFERENCES          two folders of label maps (NIfTI, PNG, ...)
   nnunet-attn evaluate RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION     its validation, all folds

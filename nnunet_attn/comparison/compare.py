@@ -130,7 +130,7 @@ def compare(
         references: Their references, or the validation's; nnU-Net's own are found.
         groups: Rule that tells which cases belong together, see ``scoring.groups.find_groups``.
         tolerance: Of NSD.
-        surface: Score HD95 and NSD, for which all predictions are read.
+        surface: Score HD95, ASSD and NSD, for which all predictions are read.
         measure: Build each network to count parameters and GMACs.
         processes: Cases scored at the same time.
 
@@ -172,7 +172,7 @@ def compare(
         *gathered.unverified,
     ]
     if gathered.surface_problem is not None:
-        flags.append(f"No HD95 and NSD: {gathered.surface_problem}.")
+        flags.append(f"No HD95, ASSD and NSD: {gathered.surface_problem}.")
     images = raw / ("imagesTr" if test is None else "imagesTs") if raw is not None else None
     return Comparison(
         dataset=name,

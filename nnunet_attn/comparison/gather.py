@@ -12,6 +12,7 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.cases import Job, Rules, score_cases
 from nnunet_attn.scoring.evaluate import find_jobs
 from nnunet_attn.scoring.folders import find_references, find_splits, folds_in, nnunet_folder
+from nnunet_attn.scoring.metrics import SURFACE, relative_volume_difference
 from nnunet_attn.trainer_names import without_run
 
 ModelScores = dict[tuple[str, str], dict[str, dict[str, float]]]
@@ -81,10 +82,13 @@ def unlisted_runs(models: Sequence[Model]) -> list[str]:
 
 
 def validation_scores(model: Model, folds: Sequence[str]) -> ModelScores:
-    """Dice, IoU and voxel counts of nnU-Net's own final validation."""
+    """Dice, IoU and voxel counts of nnU-Net's own final validation, and the volume difference that these give."""
     kept = ("Dice", "IoU", "n_pred", "n_ref")
     return {
-        (fold, case): {name: {m: values[m] for m in kept} for name, values in classes.items()}
+        (fold, case): {
+            name: {m: values[m] for m in kept} | {"RVD": relative_volume_difference(values["n_pred"], values["n_ref"])}
+            for name, values in classes.items()
+        }
         for fold in folds
         for case, classes in model.folds[fold].cases.items()
     }
@@ -107,7 +111,7 @@ def _add_surface_metrics(scores: ModelScores, jobs: Sequence[Job], model: Model,
                     f"says Dice {stored:.5f}, the files give {now:.5f}; predictions or references were changed after "
                     "the validation. Validate again with nnUNetv2_train ... --val"
                 )
-            entry[name] |= {metric: values[metric] for metric in ("HD95", "HD95_voxel", "NSD")}
+            entry[name] |= {metric: values[metric] for metric in (*SURFACE, "ml_pred", "ml_ref") if metric in values}
     return unit
 
 
@@ -120,7 +124,7 @@ def from_validation(
     surface: bool,
     processes: int,
 ) -> Gathered:
-    """The final validation of the given folds; Dice and IoU as nnU-Net stored them, HD95 and NSD from the files."""
+    """The final validation of the given folds; Dice and IoU as nnU-Net stored them, surface metrics from the files."""
     ending = models[0].dataset["file_ending"]
     result = Gathered(
         evaluated=f"validation of fold{'s' * (len(folds) > 1)} {' '.join(folds)}",

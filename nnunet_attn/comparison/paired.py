@@ -16,9 +16,9 @@ from nnunet_attn.comparison.scores import CASE_MEAN, MEAN, Scores
 from nnunet_attn.comparison.statistics import ALPHA, Difference, holm, is_significant, paired_difference, smallest_p
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups
 from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
+from nnunet_attn.scoring.metrics import DISTANCES
 
-TESTED = ("Dice", "IoU", "HD95", "NSD")
-LOWER_IS_BETTER = ("HD95", "HD95_voxel")
+TESTED = ("Dice", "IoU", "HD95", "ASSD", "NSD")  # RVD is signed: neither more nor less of it is better
 
 
 def summary_titles(scores: Scores) -> dict[str, str]:
@@ -62,7 +62,7 @@ def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) 
         scores.of(row, name, metric),
         scores.of(other, name, metric),
         scores.index,
-        lower_is_better=metric in LOWER_IS_BETTER,
+        lower_is_better=metric in DISTANCES,
     )
 
 

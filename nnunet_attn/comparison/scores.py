@@ -14,7 +14,7 @@ from nnunet_attn.scoring.metrics import METRICS
 
 MEAN = "mean"  # nnU-Net's foreground_mean: over classes, of the means over cases
 CASE_MEAN = "case_mean"  # of one case, over the classes that have a value in it: what pairs cases
-COUNTS = ("n_pred", "n_ref")
+COUNTS = ("n_pred", "n_ref", "ml_pred", "ml_ref")
 COLUMNS = ("row", "repeat", "fold", "case", "group", "class", "metric", "value")
 RowScores = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]  # (fold, case) -> class -> metric -> value
 

@@ -24,6 +24,10 @@ Dice and IoU: {source}. A class absent from reference and prediction has no valu
 HD95: 95th percentile of both directed border distances pooled (medpy's definition; other tools take the larger of two
 percentiles, another number). A class that only prediction or reference has counts as the image's diagonal.
 
+ASSD: mean of the same pooled distances (medpy's definition), with the same rule for a class that only one has.
+
+RVD: (predicted - reference volume) / reference volume, signed; below 0 is too small. None without a reference.
+
 NSD: share of both borders' voxels within {tolerance} of the other border, unweighted.
 
 Mean of classes: over classes, of the means over cases, as nnU-Net's foreground_mean. Mean per case: over cases, of

@@ -13,11 +13,11 @@ from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Te
 from nnunet_attn.report.figures import case_titles, short_names
 from nnunet_attn.report.published import PROTOCOL, find_published
 from nnunet_attn.scoring.groups import INDEPENDENT
-from nnunet_attn.scoring.metrics import METRICS
+from nnunet_attn.scoring.metrics import DISTANCES, METRICS
 
 
 def _digits(metric: str) -> int:
-    return 2 if metric.startswith("HD95") else 4
+    return 2 if metric in DISTANCES else 4
 
 
 def _number(value: float | None, digits: int = 4, sign: str = "") -> str:
@@ -29,7 +29,7 @@ def _p(value: float) -> str:
 
 
 def _title(metric: str, unit: str) -> str:
-    return {"HD95": f"HD95 ({unit})", "HD95_voxel": "HD95 (voxels)"}.get(metric, metric)
+    return {"HD95": f"HD95 ({unit})", "ASSD": f"ASSD ({unit})", "HD95_voxel": "HD95 (voxels)"}.get(metric, metric)
 
 
 def _recorded(value: object, digits: int | None = None) -> str:

@@ -37,7 +37,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of one case: class -> metric -> value, with ``n_pred`` and ``n_ref``, the voxels of both masks."""
+    """Metrics of one case: class -> metric -> value, with ``n_pred`` and ``n_ref``, the voxels of both masks.
+
+    Volumes whose spacing is real (mm in the file) have ``ml_pred`` and ``ml_ref`` as well, the volumes in millilitres.
+    """
 
     job: Job
     values: dict[str, dict[str, float]]
@@ -78,7 +81,11 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
         masks = [np.isin(v.array, labels) if len(labels) > 1 else v.array == labels[0] for v in (prediction, reference)]
         masks = [mask & scored for mask in masks]
         values[name] = score(*masks, prediction.spacing, tolerance=rules.tolerance, protocol=rules.protocol)
-        values[name] |= {"n_pred": int(np.count_nonzero(masks[0])), "n_ref": int(np.count_nonzero(masks[1]))}
+        counts = {key: int(np.count_nonzero(mask)) for key, mask in zip(("n_pred", "n_ref"), masks, strict=True)}
+        values[name] |= counts
+        if prediction.unit == "mm" and reference.array.ndim == 3:
+            voxel = float(np.prod(prediction.spacing)) / 1000
+            values[name] |= {"ml_pred": counts["n_pred"] * voxel, "ml_ref": counts["n_ref"] * voxel}
     return Scores(job, values, prediction.unit)
 
 

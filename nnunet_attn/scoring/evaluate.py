@@ -25,15 +25,18 @@ from nnunet_attn.scoring.folders import (
 )
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups, find_groups
 from nnunet_attn.scoring.intervals import Mean, group_index, mean_interval
-from nnunet_attn.scoring.metrics import METRICS
+from nnunet_attn.scoring.metrics import DISTANCES, METRICS
 
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
 PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")
 DEFINITIONS = {
     "HD95": "95th percentile of both directed border distances pooled (medpy's), in the unit of the spacing",
     "HD95_voxel": "the same with spacing 1",
+    "ASSD": "mean of both directed border distances pooled (medpy's), in the unit of the spacing",
+    "RVD": "(predicted - reference volume) / reference volume, signed; none without a reference",
+    "ml_pred, ml_ref": "volumes in millilitres, of volumes whose files carry a spacing",
     "NSD": "share of both borders' voxels within the tolerance of the other border, unweighted",
-    "nnunet": "class absent from both masks: left out; from one: Dice, IoU, NSD 0 and HD95 the image's diagonal",
+    "nnunet": "class absent from both masks: left out; from one: Dice, IoU, NSD 0, HD95 and ASSD the image's diagonal",
     "transunet": "no spacing; class predicted but absent from the reference: Dice and IoU 1, HD95 0; "
     "missed, or absent from both: 0 and 0",
 }
@@ -135,14 +138,16 @@ def summarise(scores: Sequence[Scores], groups: Groups | None = None) -> dict:
     classes = {}
     for name in scores[0].values:
         values = [s.values[name] for s in scores]
-        classes[name] = {
-            metric: _mean([v[metric] for v in values if not math.isnan(v[metric])]) for metric in METRICS
-        } | {
-            "cases": sum(v["n_pred"] > 0 or v["n_ref"] > 0 for v in values),
-            "missed": sum(v["n_pred"] == 0 and v["n_ref"] > 0 for v in values),
-            "invented": sum(v["n_pred"] > 0 and v["n_ref"] == 0 for v in values),
-            "absent": sum(v["n_pred"] == 0 and v["n_ref"] == 0 for v in values),
-        }
+        classes[name] = (
+            {metric: _mean([v[metric] for v in values if not math.isnan(v[metric])]) for metric in METRICS}
+            | {
+                "cases": sum(v["n_pred"] > 0 or v["n_ref"] > 0 for v in values),
+                "missed": sum(v["n_pred"] == 0 and v["n_ref"] > 0 for v in values),
+                "invented": sum(v["n_pred"] > 0 and v["n_ref"] == 0 for v in values),
+                "absent": sum(v["n_pred"] == 0 and v["n_ref"] == 0 for v in values),
+            }
+            | {key: _mean([v[key] for v in values]) for key in ("ml_pred", "ml_ref") if key in values[0]}
+        )
     means = ([c[metric] for c in classes.values() if c[metric] is not None] for metric in METRICS)
     intervals = {name: {} for name in (*classes, "foreground_mean")}
     for metric, values in columns.items():
@@ -246,7 +251,7 @@ def text_table(summary: dict) -> str:
     """The summary for a terminal."""
     unit = summary["unit"]
     shown = [m for m in METRICS if summary["foreground_mean"][m] is not None]
-    titles = {"HD95": f"HD95 {unit}", "HD95_voxel": "HD95 voxel"}
+    titles = {"HD95": f"HD95 {unit}", "ASSD": f"ASSD {unit}", "HD95_voxel": "HD95 voxel"}
     lines = [["class", *(titles.get(m, m) for m in shown), "cases", "missed", "invented"]]
     for name, values in summary["mean"].items():
         lines.append([name, *(_number(m, values[m]) for m in shown)])
@@ -272,4 +277,4 @@ def text_intervals(summary: dict) -> str:
 
 
 def _number(metric: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}" if metric.startswith("HD95") else f"{value:.4f}"
+    return "-" if value is None else f"{value:.2f}" if metric in DISTANCES else f"{value:.4f}"

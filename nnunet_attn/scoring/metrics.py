@@ -5,10 +5,14 @@ distances ``d(a, B)`` from each border voxel ``a`` of one mask to the nearest bo
 
     Dice = 2 |P ∩ R| / (|P| + |R|),    IoU = |P ∩ R| / |P ∪ R|
     HD95 = 95th percentile of {d(p, R)} and {d(r, P)} pooled in one set (linear interpolation)
+    ASSD = mean of {d(p, R)} and {d(r, P)} pooled in one set (average symmetric surface distance)
     NSD  = share of all border voxels of both masks that lie within the tolerance of the other border
+    RVD  = (|P| - |R|) / |R|, signed: below 0 where the prediction is too small (relative volume difference)
 
 HD95 in this form is medpy's, which the papers report; MONAI's is the larger of two 95th percentiles, another number.
-NSD counts border voxels without weights; the surface-distance package weights them by area, another number again.
+ASSD is medpy's, too: every border voxel counts alike, whereas the mean of two directed means weights both borders
+alike. RVD is medpy's ravd. NSD counts border voxels without weights; the surface-distance package weights them by
+area, another number again.
 """
 
 from collections.abc import Sequence
@@ -17,7 +21,9 @@ import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import cKDTree
 
-METRICS = ("Dice", "IoU", "HD95", "HD95_voxel", "NSD")
+METRICS = ("Dice", "IoU", "HD95", "HD95_voxel", "ASSD", "NSD", "RVD")
+SURFACE = ("HD95", "HD95_voxel", "ASSD", "NSD")  # those that need the masks themselves, not only counts of voxels
+DISTANCES = ("HD95", "HD95_voxel", "ASSD")
 PROTOCOLS = ("nnunet", "transunet")
 SPARSE = 64  # voxels of the array for each border voxel, from which the k-d tree is faster
 
@@ -127,6 +133,25 @@ def hd95(prediction: np.ndarray, reference: np.ndarray, spacing: float | Sequenc
     return float("inf") if prediction.any() or reference.any() else float("nan")
 
 
+def assd(prediction: np.ndarray, reference: np.ndarray, spacing: float | Sequence[float] = 1.0) -> float:
+    """Average symmetric surface distance; NaN if both masks are empty, infinite if one is."""
+    prediction, reference = _masks(prediction, reference)
+    if prediction.any() and reference.any():
+        return float(np.mean(surface_distances(prediction, reference, spacing)))
+    return float("inf") if prediction.any() or reference.any() else float("nan")
+
+
+def relative_volume_difference(predicted: float, present: float) -> float:
+    """RVD from two volumes, or numbers of voxels; NaN if the reference is empty."""
+    return (predicted - present) / present if present else float("nan")
+
+
+def rvd(prediction: np.ndarray, reference: np.ndarray) -> float:
+    """Signed relative volume difference; NaN if the reference is empty."""
+    prediction, reference = _masks(prediction, reference)
+    return relative_volume_difference(np.count_nonzero(prediction), np.count_nonzero(reference))
+
+
 def nsd(
     prediction: np.ndarray,
     reference: np.ndarray,
@@ -150,16 +175,17 @@ def score(
     tolerance: float = 1.0,
     protocol: str = "nnunet",
 ) -> dict[str, float]:
-    """All ``METRICS`` of two masks at once, sharing crop and borders; HD95 in the spacing's unit and in voxels.
+    """All ``METRICS`` of two masks at once, sharing crop and borders; distances in the spacing's unit.
 
     Empty masks, protocol ``nnunet``: both empty gives NaN everywhere, to be left out of means, as nnU-Net does. One
-    empty gives Dice, IoU and NSD 0 and, our choice, as HD95 the diagonal of the image (the largest distance that two
-    of its voxels can have): leaving such cases out would reward a network that misses what is hard to outline.
+    empty gives Dice, IoU and NSD 0 and, our choice, as HD95 and ASSD the diagonal of the image (the largest distance
+    that two of its voxels can have): leaving such cases out would reward a network that misses what is hard to outline.
+    RVD of a missed class is -1; without a reference there is none.
 
     Protocol ``transunet`` is the scoring of TransUNet's and EMCAD's code, quirks included: no spacing, so HD95 is in
     voxels whatever the papers' tables call it; a class that is predicted but absent from the reference scores Dice and
     IoU 1 and HD95 0; a missed class, and one absent from both, score 0 everywhere (HD95 0 is a perfect distance).
-    HD95 in mm and NSD are no part of it and stay NaN.
+    HD95 in mm, ASSD, NSD and RVD are no part of it and stay NaN.
 
     Raises:
         ValueError: shapes differ, or spacing or protocol is not valid.
@@ -181,6 +207,7 @@ def score(
             isotropic = np.all(sampling == sampling[0])
             distances = voxels * sampling[0] if isotropic else _pooled(*borders, sampling)
             result["HD95"] = float(np.percentile(distances, 95))
+            result["ASSD"] = float(np.mean(distances))
             result["NSD"] = _within(distances, tolerance)
     elif protocol == "transunet":
         result["Dice"] = result["IoU"] = 1.0 if predicted else 0.0
@@ -189,5 +216,7 @@ def score(
         result["Dice"] = result["IoU"] = result["NSD"] = 0.0
         steps = np.array(prediction.shape) - 1
         result["HD95_voxel"] = float(np.linalg.norm(steps))
-        result["HD95"] = float(np.linalg.norm(steps * sampling))
+        result["HD95"] = result["ASSD"] = float(np.linalg.norm(steps * sampling))
+    if protocol == "nnunet":
+        result["RVD"] = rvd(prediction, reference)
     return result

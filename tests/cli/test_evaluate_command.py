@@ -28,7 +28,8 @@ def test_evaluate_prints_a_table_and_writes_both_files(dataset, capsys):
     assert main(["evaluate", str(dataset / "two"), str(dataset / "labelsTs"), "-np", "1"]) == 0
     output = capsys.readouterr().out
     assert output.splitlines()[0].split() == [
-        "class", "Dice", "IoU", "HD95", "px", "HD95", "voxel", "NSD", "cases", "missed", "invented",
+        "class", "Dice", "IoU", "HD95", "px", "HD95", "voxel", "ASSD", "px", "NSD", "RVD", "cases", "missed",
+        "invented",
     ]  # fmt: skip
     summary = json.loads((dataset / "two" / "nnunet_attn_metrics.json").read_text())
     assert summary["mean"]["polyp"]["Dice"] == pytest.approx((1 + 14 / 15 + 13 / 15) / 3)

@@ -29,8 +29,8 @@ def test_compare_reads_what_nnunet_writes(dataset, request, tmp_path):
 
     content = json.loads((report / "comparison.json").read_text())
     stock, ours = content["rows"]
-    for row in (stock, ours):
-        assert row["folds"] == {"0": "complete", "1": "complete"} | {str(k): "not trained" for k in (2, 3, 4)}
+    for row, trainer in zip((stock, ours), ROWS, strict=True):
+        assert row["folds"][trainer] == {"0": "complete", "1": "complete"} | {str(k): "not trained" for k in (2, 3, 4)}
         assert row["schedule"] == [2, 1]
         assert row["epoch_seconds"] > 0
         assert row["parameters"] > 0

@@ -11,6 +11,7 @@ from PIL import Image
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+from nnunet_attn.scoring.metrics import METRICS
 
 DATASET = "Dataset901_Blobs"
 ROWS = ("nnUNetTrainer_2epochs", "nnUNetTrainerStockAdamW_2epochs")
@@ -147,7 +148,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert stock["gmacs"] == pytest.approx(adam["gmacs"])
     assert stock["cost_problem"] is None
     assert len(content["sha256"]["reference files"]) == 64
-    assert {line["metric"] for line in content["summary"]} == {"Dice", "IoU", "HD95", "HD95_voxel", "NSD"}
+    assert {line["metric"] for line in content["summary"]} == set(METRICS)
 
     cases = pd.read_csv(output / "cases.csv")
     assert set(cases.metric) >= {"Dice", "IoU", "HD95", "NSD", "n_ref"}
@@ -156,7 +157,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert main(arguments) == 1  # what is there is not replaced unasked
     assert "exists already" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--no-surface", "--published"]) == 0
-    assert "No HD95 and NSD: left out as asked." in capsys.readouterr().out
+    assert "No HD95, ASSD and NSD: left out as asked." in capsys.readouterr().out
     assert "The papers print none for these trainers" in (output / "report.md").read_text()
     assert sorted(path.name for path in trained.glob(".report*")) == []
 
@@ -248,7 +249,7 @@ def test_missing_files_and_unknown_trainers_cost_only_what_they_must(trained, ca
     (results / f"{ROWS[1]}__nnUNetPlans__2d").rename(results / "nnUNetTrainerOfSomebody__nnUNetPlans__2d")
     rows = (ROWS[0], "nnUNetTrainerOfSomebody")
     assert main(["compare", "901", "-c", "2d", "-tr", *rows, "-o", str(trained / "report"), "-np", "1"]) == 0
-    assert "No HD95 and NSD: 12 files are missing" in capsys.readouterr().out
+    assert "No HD95, ASSD and NSD: 12 files are missing" in capsys.readouterr().out
     text = (trained / "report" / "report.md").read_text()
     assert "parameters and GMACs not counted" in text
     assert "No pictures:" in text

@@ -130,6 +130,9 @@ def test_distances_use_the_spacing_of_the_right_axis(folders):
     masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "case0.nii.gz"))) == 1 for folder in folders]
     assert value(result, "case0", "ring", "HD95") == pytest.approx(medpy_hd95(*masks, SPACING[::-1]), rel=1e-6)
     assert value(result, "case0", "ring", "HD95_voxel") == pytest.approx(medpy_hd95(*masks))
+    voxel = 0.8 * 0.9 * 3.0 / 1000
+    assert value(result, "case0", "ring", "ml_ref") == pytest.approx(masks[1].sum() * voxel)
+    assert value(result, "case0", "ring", "ml_pred") == pytest.approx(masks[0].sum() * voxel)
     wide = evaluate(*folders, tolerance=1e3, progress=False)
     assert value(wide, "case0", "ring", "NSD") == 1
     assert value(result, "case0", "ring", "NSD") < 1

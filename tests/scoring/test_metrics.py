@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
-from medpy.metric.binary import hd95 as medpy_hd95
+from medpy.metric.binary import assd as medpy_assd, hd95 as medpy_hd95, ravd as medpy_ravd
 
-from nnunet_attn.scoring.metrics import METRICS, dice, hd95, iou, nsd, score, surface_distances
+from nnunet_attn.scoring.metrics import METRICS, assd, dice, hd95, iou, nsd, rvd, score, surface_distances
 
 
 def ellipsoid(shape, centre, radii):
@@ -132,7 +132,12 @@ def test_empty_masks_follow_the_protocol():
             "Dice": 0, "IoU": 0, "NSD": 0,
             "HD95": pytest.approx(math.sqrt(6**2 + 4**2 + 5**2)),
             "HD95_voxel": pytest.approx(math.sqrt(3**2 + 4**2 + 5**2)),
+            "ASSD": pytest.approx(math.sqrt(6**2 + 4**2 + 5**2)),
+            "RVD": -1 if reference.any() else pytest.approx(math.nan, nan_ok=True),
         }  # fmt: skip
+        assert assd(prediction, reference) == math.inf
+    assert math.isnan(assd(empty, empty))
+    assert math.isnan(rvd(full, empty))
     assert all(math.isnan(value) for value in score(empty, empty, spacing).values())
     with pytest.raises(ValueError, match="empty"):
         surface_distances(empty, full)
@@ -147,7 +152,7 @@ def test_transunet_protocol_has_its_quirks():
     def rated(prediction, reference):
         result = score(prediction, reference, (5.0, 1.0, 1.0), protocol="transunet")
         assert math.isnan(result["HD95"])
-        assert math.isnan(result["NSD"])
+        assert all(math.isnan(result[metric]) for metric in ("NSD", "ASSD", "RVD"))
         return result["Dice"], result["IoU"], result["HD95_voxel"]
 
     assert rated(some, empty) == (1, 1, 0)
@@ -166,7 +171,9 @@ def test_score_is_the_single_metrics_together(spacing):
         "IoU": iou(a, b),
         "HD95": pytest.approx(hd95(a, b, spacing), abs=1e-12),
         "HD95_voxel": hd95(a, b),
+        "ASSD": pytest.approx(assd(a, b, spacing), abs=1e-12),
         "NSD": nsd(a, b, spacing, 1.5),
+        "RVD": rvd(a, b),
     }
 
 
@@ -204,7 +211,11 @@ SPACING = st.tuples(STEP, STEP, STEP)
 def test_properties(masks, spacing, axis, margin):
     a, b = masks
     values = score(a, b, spacing)
-    assert values == pytest.approx(score(b, a, spacing), nan_ok=True)  # symmetric
+    swapped = score(b, a, spacing)
+    signed = swapped.pop("RVD")
+    assert {k: v for k, v in values.items() if k != "RVD"} == pytest.approx(swapped, nan_ok=True)  # symmetric
+    if a.any() and b.any():
+        assert (1 + signed) * (1 + values["RVD"]) == pytest.approx(1)
     if not a.any() and not b.any():
         return
     assert 0 <= values["IoU"] <= values["Dice"] <= 1
@@ -215,6 +226,8 @@ def test_properties(masks, spacing, axis, margin):
     if not (a.any() and b.any()):
         return
     assert hd95(a, b, spacing) == pytest.approx(medpy_hd95(a, b, spacing), abs=1e-9)
+    assert assd(a, b, spacing) == pytest.approx(medpy_assd(a, b, spacing), abs=1e-9)
+    assert rvd(a, b) == pytest.approx(medpy_ravd(a, b), abs=1e-12)
     order = [axis, *(i for i in range(3) if i != axis)]  # axes and their spacing may be renamed together
     turned = score(a.transpose(order), b.transpose(order), [spacing[i] for i in order])
     assert turned == pytest.approx(values)
@@ -223,4 +236,7 @@ def test_properties(masks, spacing, axis, margin):
     doubled = score(a, b, [2 * s for s in spacing], tolerance=2.0)
     assert doubled["HD95"] == pytest.approx(2 * values["HD95"])
     assert doubled["NSD"] == pytest.approx(values["NSD"])
-    assert score(a, a, spacing) == {"Dice": 1, "IoU": 1, "HD95": 0, "HD95_voxel": 0, "NSD": 1}
+    perfect = {"Dice": 1, "IoU": 1, "HD95": 0, "HD95_voxel": 0, "ASSD": 0, "NSD": 1, "RVD": 0}
+    assert score(a, a, spacing) == perfect
+    assert doubled["ASSD"] == pytest.approx(2 * values["ASSD"])
+    assert doubled["RVD"] == values["RVD"]
