@@ -39,7 +39,9 @@ def open_tiff(content: Content) -> tuple[Image.Image, bool]:
     try:
         with tifffile.TiffFile(io.BytesIO(content.data)) as file:
             pages = [page for page in file.pages if not _is_reduced(page)]
-            if len(pages) != 1:
+            if not pages:
+                raise UserError(f"{content} is not a complete picture (it holds no frame); download it again")
+            if len(pages) > 1:
                 raise UserError(f"{content} holds {len(pages)} frames; a single picture is expected")
             _refuse_cut(pages[0], content)
             array, page = pages[0].asarray(), pages[0]

@@ -397,3 +397,48 @@ def test_malformed_repackaged_sources_are_refused(repackaged, acdc_source, refus
     volume.write_bytes(volume.read_bytes()[:900])
     refused(r"patient003_frame01\.h5 is truncated or damaged", acdc.convert, source, 27)
     refused("NIfTI volumes: their spacing is known", acdc.make_converter(spacing=(1, 1, 1)).convert, acdc_source, 27)
+
+
+def test_a_folder_in_other_letters_does_not_vanish(acdc_source, nnunet_folders):
+    expected = sorted(p.name for p in (acdc.convert(acdc_source, 1) / "labelsTr").iterdir())
+    for old, new in (("patient001", "Patient001"), ("patient002", "PATIENT_002"), ("patient003", "patient 3")):
+        (acdc_source / "training" / old).rename(acdc_source / "training" / new)
+    assert sorted(p.name for p in (acdc.convert(acdc_source, 2) / "labelsTr").iterdir()) == expected
+
+
+def test_what_looks_like_a_patient_and_is_not_read_is_an_error(acdc_source, refused):
+    (acdc_source / "training" / "patient009").mkdir()
+    refused("patient009 is empty, and folders of such names hold cases", acdc.convert, acdc_source, 27)
+    (acdc_source / "training" / "patient009").rmdir()
+    shutil.copytree(acdc_source / "training" / "patient001", acdc_source / "training" / "subject9")
+    refused("patient001 more than once", acdc.convert, acdc_source, 27)
+    for file in (acdc_source / "training" / "subject9").iterdir():
+        file.rename(file.with_name(file.name.replace("patient001", "subject9")))
+    refused(r"subject9/subject9_.* was not recognised as part of a case", acdc.convert, acdc_source, 27)
+
+
+def test_incomplete_patients_are_left_out_if_allowed(acdc_source, nnunet_folders):
+    frame(acdc_source, 3, 12, "_gt").unlink()
+    (acdc_source / "training/patient004/Info.cfg").unlink()
+    folder = acdc.convert(acdc_source, 27, allow_missing=True)
+    names = sorted(p.name[:18] for p in (folder / "labelsTr").iterdir())
+    assert names == [n for n in NAMES if n != "patient003_frame12" and not n.startswith("patient004")]
+    (note,) = [n for n in json.loads((folder / "dataset.json").read_text())["conversion"]["notes"] if "left out" in n]
+    assert "patient003_frame12_gt.nii.gz is missing" in note
+    assert "patient004/Info.cfg is missing" in note
+
+
+def test_all_files_in_one_folder(acdc_source, nnunet_folders, tmp_path, refused):
+    """Without Info.cfg, which would be there seven times."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in acdc_source.rglob("*_frame*"):
+        shutil.copy(file, flat)
+    folder = acdc.convert(flat, 27)
+    assert sorted(p.name[:18] for p in (folder / "labelsTr").iterdir()) == NAMES
+    assert len(list((folder / "labelsTs").iterdir())) == 2
+    notes = json.loads((folder / "dataset.json").read_text())["conversion"]["notes"]
+    assert "no Info.cfg in SOURCE: which frames are ED and ES was not checked" in notes
+    shutil.rmtree(folder)
+    (flat / "patient003_frame12_gt.nii.gz").unlink()
+    refused(r"patient003_frame12_gt\.nii\.gz is missing", acdc.convert, flat, 27)

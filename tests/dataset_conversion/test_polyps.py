@@ -230,3 +230,14 @@ def test_jpeg_masks_are_told_of(make_source, nnunet_folders):
     assert any(note.startswith("1 of 11 masks hold grey pixels") and share in note for note in notes)
     manifest = json.loads((nnunet_folders / "Dataset005_KvasirSEG" / "manifest.json").read_text())["cases"]
     assert manifest["cju0u82z3cuma0835wlxrnrjv"]["grey"] == pytest.approx(between / (200 * 304), abs=1e-6)
+
+
+def test_kvasir_of_other_folder_names_with_drawn_pictures(make_source, nnunet_folders):
+    source, cases = make_source("kvasir")
+    root = source / "Kvasir-SEG"
+    shutil.copytree(root / "images", root / "annotated_images")
+    (root / "images").rename(root / "image")
+    (root / "masks").rename(root / "mask")
+    folder = kvasir.convert(source, 5)
+    assert names(folder, "Tr") == sorted(cases)
+    assert any("the same pictures again, not needed: 11" in note for note in read_record(folder)["notes"])
