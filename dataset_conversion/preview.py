@@ -50,9 +50,8 @@ def write_preview(folder: Path, results: Sequence[Result], labels: Mapping[str, 
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     height = TILE + 2 * LINE
-    sheet = Image.new(
-        "RGB", (columns * (TILE + 4), rows * (height + 4) + LINE * (1 + len(labels) // columns)), (32,) * 3
-    )
+    legend = LINE * -(-sum(value > 0 for value in labels.values()) // columns)
+    sheet = Image.new("RGB", (columns * (TILE + 4), rows * (height + 4) + legend), (32, 32, 32))
     draw = ImageDraw.Draw(sheet)
     for i, (name, value) in enumerate((name, value) for name, value in labels.items() if value):
         place = ((i % columns) * (TILE + 4) + 2, rows * (height + 4) + LINE * (i // columns))
