@@ -12,6 +12,8 @@ from typing import Any
 
 from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, find_written, written_trainers
 
+# Ablations that leave nothing of the paper's own attention and are the host alone, by family.
+WITHOUT_ATTENTION = {"dual_cross_attention": ("noDCA",), "xattnres": ("skipOnly",)}
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
 
@@ -79,6 +81,25 @@ def parse_trainer_name(name: str) -> TrainerName | None:
 def without_run(name: str) -> str:
     """The name without its ``_run<K>``: what repeats of one training share."""
     return re.sub(r"_run([2-9]|[1-9]\d+)$", "", name)
+
+
+def twin_names(trainer: str) -> list[str]:
+    """Names of the trainers whose network is this one's without the paper's own attention: what it is to be beaten by.
+
+    With the same recipe, learning rate and schedule, and without ``_run<K>``. Empty for ablations and for trainers that
+    are not ours. ``_noAttention`` comes first, then ablations that are the same network, and, where that network is the
+    one of the plans, ``nnUNetTrainerStockAdamW``. Stock under SGD is never a twin: it has another recipe.
+    """
+    parsed = parse_trainer_name(trainer)
+    entry = find_entry(parsed.base) if parsed else None
+    if parsed is None or entry is None or parsed.base != entry.trainer:
+        return []
+    suffixes = without_run(trainer).removeprefix(parsed.base)
+    ablations = dict.fromkeys(["noAttention", *WITHOUT_ATTENTION.get(entry.family, ())])
+    names = [f"{parsed.base}_{ablation}{suffixes}" for ablation in ablations]
+    if entry.family in WITHOUT_ATTENTION and 3 in entry.dimensions and parsed.recipe is None:
+        names.append(f"{STOCK}StockAdamW{suffixes}")
+    return names
 
 
 def _without_suffixes(name: str) -> str:

@@ -8,7 +8,8 @@ flagged. Trainers that differ by _run2, _run3, ... alone are repeats and become 
 
 The answer is "no significant difference" unless Wilcoxon's test over groups (patients, videos, slides; Holm-corrected
 over the rows) and the interval of the mean both say otherwise. Where it is not known which cases belong together,
-difference and interval are shown and nothing is claimed.
+difference and interval are shown and nothing is claimed. A network whose _noAttention twin (or _noDCA, _skipOnly, or
+StockAdamW on the plans' network) is among the rows is also compared with it: that is what its attention adds.
 
 A test set instead of the validation, with the predictions of each row:
   nnunet-attn compare 27 -c 2d --trainers nnUNetTrainer nnUNetTrainerDCAUNet \\
@@ -92,6 +93,8 @@ def run(options: argparse.Namespace) -> int:
         write_report(comparison, folder, published=options.published)
     for verdict in comparison.verdicts:
         print(verdict.text)
+    for twin in comparison.twins:
+        print(twin.text(comparison.groups))
     print("\n".join(f"- {flag}" for flag in comparison.flags))
     print(f"Report: {output / 'report.html'}")
     return 0

@@ -15,6 +15,7 @@ from nnunet_attn.comparison.results import digest
 from nnunet_attn.comparison.rows import Row, fold_rows
 from nnunet_attn.comparison.same_data import common_folds, hashes, refuse_unequal
 from nnunet_attn.comparison.scores import Scores, stack_scores
+from nnunet_attn.comparison.twins import Twin, find_twins
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import sha256
 from nnunet_attn.scoring.cases import Rules
@@ -35,6 +36,7 @@ class Comparison:
         tolerance: Of NSD.
         scores: Of all cases.
         summary, differences: See ``paired``.
+        twins: Rows beside the same network without its attention.
         images: Folder of the cases' images; None if it is not at hand.
     """
 
@@ -49,6 +51,7 @@ class Comparison:
     summary: pd.DataFrame
     differences: pd.DataFrame
     verdicts: list[Verdict]
+    twins: list[Twin]
     flags: list[str]
     hashes: dict[str, object]
     images: Path | None
@@ -88,6 +91,7 @@ class Comparison:
             "unit": self.gathered.unit,
             "nsd_tolerance": self.tolerance,
             "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "twins": [twin.to_json() for twin in self.twins],
             "flags": self.flags,
             "summary": json.loads(self.summary.to_json(orient="records", double_precision=12)),
             "differences": json.loads(self.differences.to_json(orient="records", double_precision=12)),
@@ -186,6 +190,7 @@ def compare(
         summary=summary,
         differences=differences,
         verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned),
+        twins=find_twins(rows, scores, facts),
         flags=flags,
         hashes=hashes(models, used) | _file_hashes(name, gathered.references),
         images=images if images is not None and images.is_dir() else None,

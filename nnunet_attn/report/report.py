@@ -55,6 +55,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
         Items(c.flags),
         *tables.results(),
         *tables.differences(),
+        *tables.twins(),
         *_figures(c, folder),
         *tables.costs(),
         *tables.training(),

@@ -9,6 +9,7 @@ from nnunet_attn.comparison.compare import Comparison
 from nnunet_attn.comparison.paired import TESTED, overall, summary_titles
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
+from nnunet_attn.comparison.twins import percent
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Text
 from nnunet_attn.report.figures import case_titles, short_names
 from nnunet_attn.report.published import PROTOCOL, find_published
@@ -178,6 +179,26 @@ class Tables:
             *([Items(notes)] if notes else []),
             Folded("The other metrics", [table(m) for m in TESTED[1:] if m in self.metrics]),
         ]
+
+    def twins(self) -> list[Block]:
+        """What the attention of each network adds to the same network without it, where both are rows."""
+        lines = []
+        for twin in self.comparison.twins:
+            d = twin.difference
+            lines.append([
+                self.short[twin.row], self.short[twin.twin], _number(d.mean, 4, "+"),
+                f"{_number(d.low, 4, '+')} to {_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
+                percent(twin.parameters), percent(twin.step_time),
+            ])  # fmt: skip
+        if not lines:
+            return []
+        header = ["", "without its attention", "Dice per case", "95 % interval", "better / equal / worse"]
+        header += ["share of parameters", "share of step time"]
+        text = (
+            "Each network beside the same network without the paper's own attention, under the same recipe: what the "
+            "attention itself adds. Intervals without correction for several networks; no claim is made from them."
+        )
+        return [Heading("What the attention adds"), Text(text), Table(header, lines, left=2)]
 
     def worst(self, cases: pd.DataFrame, *, baseline: bool) -> Table:
         """The worst cases of a row, beside the baseline unless it is the baseline."""

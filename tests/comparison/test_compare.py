@@ -11,6 +11,7 @@ from nnunet_attn.comparison.paired import compare_with_baseline, verdicts
 from nnunet_attn.comparison.scores import stack_scores
 from nnunet_attn.errors import UserError
 from nnunet_attn.report.published import PROTOCOL, find_published
+from nnunet_attn.report.tables import Tables
 from nnunet_attn.scoring.groups import find_groups
 
 DATASET = "Dataset900_Synthetic"
@@ -510,6 +511,39 @@ def test_repeats_become_one_row(tree):
     assert any(f"One training per fold of {STOCK}:" in flag for flag in result.flags)
     table = result.scores.long_table()
     assert sorted(set(table[table.row == OURS].repeat)) == [1, 2, 3]
+
+
+# ---- twins --------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_is_paired_with_its_twin(tree):
+    """Same plans, same suffixes; repeats of both count; what the attention adds is the paired difference."""
+    rng = np.random.default_rng(6)
+    stock = draw(rng, tree)
+    without = stock + rng.normal(0, 0.002, stock.shape)
+    tree.add(STOCK, stock)
+    tree.add(f"{OURS}_noAttention_20epochs", without)
+    tree.add(f"{OURS}_20epochs", without + 0.01)
+    tree.add(f"{OURS}_20epochs_run2", without + 0.02)
+    for k in range(5):
+        tree.write_log(f"{OURS}_20epochs", k, 32, seconds=(25.0, 25.0, 25.0))
+        tree.write_log(f"{OURS}_20epochs_run2", k, 32, seconds=(25.0, 25.0, 25.0))
+    rows = (STOCK, f"{OURS}_20epochs", f"{OURS}_20epochs_run2", f"{OURS}_noAttention_20epochs")
+    result = run(rows)
+    (twin,) = result.twins
+    assert (twin.row, twin.twin) == (f"{OURS}_20epochs", f"{OURS}_noAttention_20epochs")
+    assert twin.difference.mean == pytest.approx(0.015)
+    assert twin.difference.groups == 20
+    assert twin.step_time == pytest.approx((25 - 20) / 25)
+    assert twin.parameters is None  # not measured here
+    assert "mean Dice per case +0.0150" in twin.text(result.groups)
+    assert "an unknown share of its parameters, 20.0 % of its step time" in twin.text(result.groups)
+    assert result.to_json()["twins"][0]["difference"]["wins"] == 20
+    tables = Tables(result)
+    assert tables.twins()[0].text == "What the attention adds"
+    assert tables.twins()[2].rows[0][2] == "+0.0150"
+    assert run((STOCK, f"{OURS}_noAttention_20epochs")).twins == []
+    assert not Tables(run((STOCK, f"{OURS}_20epochs"))).twins()  # stock under SGD is no twin
 
 
 # ---- published numbers ----------------------------------------------------------------------------------
