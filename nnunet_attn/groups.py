@@ -21,7 +21,7 @@ def read_groups(path: Path) -> tuple[str, dict[str, str]]:
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
     if len(rows) < 2 or any(len(row) < 2 or not row[0] or not row[1] for row in rows):
         raise UserError(f"--groups: {path} should hold lines like 'case,patient': a line of names, then case and group")
-    groups = {}
+    groups: dict[str, str] = {}
     for name, group, *_ in rows[1:]:
         if groups.setdefault(name, group) != group:
             raise UserError(f"--groups: {path} gives {name} two groups, {groups[name]} and {group}")

@@ -1,37 +1,74 @@
-"""Write the README's generated tables from the catalogue and from the CSV files in scripts/results.
+"""Write the generated tables of README and documentation, from the catalogue and the CSV files in scripts/results.
 
-python scripts/make_tables.py          rewrites README.md
-python scripts/make_tables.py --check  only says whether it is current (exit code 1 if not)
+python scripts/make_tables.py          rewrites README.md and docs/**/*.md
+python scripts/make_tables.py --check  only says whether they are current (exit code 1 if not)
 """
 
 import csv
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
-from nnunet_attn.catalog import ENTRIES, FAMILIES
+from nnunet_attn.catalog import ENTRIES, FAMILIES, Entry
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 RESULTS = ROOT / "scripts" / "results"
 
 
+def families() -> str:
+    """One line per paper, for the README."""
+    lines = ["| network | paper | trainers | 2D, 3D | source |", "|---|---|---|---|---|"]
+    for key, family in FAMILIES.items():
+        entries = [entry for entry in ENTRIES if entry.family == key]
+        if not entries:
+            continue
+        names = ", ".join(f"`{entry.trainer}`" for entry in entries)
+        dimensions = " and ".join(f"{d}D" for d in sorted({d for entry in entries for d in entry.dimensions}))
+        page = f"docs/papers/{key}.md"
+        lines.append(f"| [{family.title}]({page}) | {family.paper} | {names} | {dimensions} | {family.source} |")
+    return "\n".join(lines)
+
+
 def networks() -> str:
-    """All networks: trainer, paper, cost, ablations."""
+    """All networks: trainer, paper, cost."""
     lines = [
-        "| trainer | network | paper | parameters | GMACs | at | in the paper | source |",
-        "|---|---|---|---:|---:|---|---|---|",
+        "| trainer | network | paper | parameters | GMACs | at | in the paper |",
+        "|---|---|---|---:|---:|---|---|",
     ]
     for entry in ENTRIES:
         family = FAMILIES[entry.family]
-        module, _, cls = entry.network.rpartition(".")
+        cls = entry.network.rpartition(".")[2]
         cost, paper = f"{entry.cost.parameters:,} | {entry.cost.gmacs:.2f}", entry.paper_cost or "-"
-        size = f"{entry.input_channels}x" + "x".join(map(str, entry.image_size)) + f", {entry.num_classes} cl."
         lines.append(
-            f"| `{entry.trainer}` | [{cls}]({module.replace('.', '/')}.py) | {family.paper} "
-            f"| {cost} | {size} | {paper} | {family.source} |"
+            f"| `{entry.trainer}` | {{py:class}}`~nnunet_attn.architectures.{cls}` "
+            f"| [{family.paper}](papers/{entry.family}.md) | {cost} | {place(entry)} | {paper} |"
         )
+    return "\n".join(lines)
+
+
+def place(entry: Entry) -> str:
+    """The input that an entry's counts hold for."""
+    return f"{entry.input_channels}x" + "x".join(map(str, entry.image_size)) + f", {entry.num_classes} cl."
+
+
+def family(key: str) -> str:
+    """Counts of a paper's networks, and its ablations with what each tests."""
+    entries = [entry for entry in ENTRIES if entry.family == key]
+    lines = ["| trainer | parameters | GMACs | at | in the paper |", "|---|---:|---:|---|---|"]
+    for entry in entries:
+        counts = f"{entry.cost.parameters:,} | {entry.cost.gmacs:.2f}"
+        lines.append(f"| `{entry.trainer}` | {counts} | {place(entry)} | {entry.paper_cost or '-'} |")
+    tested: dict[str, list[str]] = {}
+    for entry in entries:
+        for name in entry.ablations:
+            tested.setdefault(name, []).append(entry.trainer)
+    if tested:
+        lines += ["", "| ablation | what it tests | of |", "|---|---|---|"]
+    for name, trainers in tested.items():
+        everywhere = "all" if len(trainers) == len(entries) else ", ".join(f"`{trainer}`" for trainer in trainers)
+        lines.append(f"| `_{name}` | {FAMILIES[key].describe(name)} | {everywhere} |")
     return "\n".join(lines)
 
 
@@ -60,7 +97,7 @@ def cost() -> str:
                 + " | ".join(f"{float(ratio):.2f}" for ratio in ratios)
                 + " |"
             )
-        made = f"Made by `{facts[0]}` ([CSV](scripts/results/{path.name}); {'; '.join(facts[1:])})."
+        made = f"Made by `{facts[0]}` ({{download}}`CSV <../scripts/results/{path.name}>`; {'; '.join(facts[1:])})."
         blocks.append("\n".join([*table, "", made]))
     return "\n\n".join(blocks) or "Nothing measured yet."
 
@@ -79,20 +116,41 @@ def datasets() -> str:
     return "\n".join(lines)
 
 
+TABLES = {make.__name__: make for make in (families, networks, ablations, datasets, cost)}
+TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}
+
+
 def renewed(text: str) -> str:
     """``text`` with the content between ``<!-- begin:NAME -->`` and ``<!-- end:NAME -->`` made anew."""
-    for make in (networks, ablations, datasets, cost):
-        name = make.__name__
-        pattern = rf"(<!-- begin:{name} -->\n).*?(<!-- end:{name} -->)"
-        text, found = re.subn(pattern, lambda m, make=make: f"{m[1]}{make()}\n{m[2]}", text, flags=re.DOTALL)
-        if found != 1:
-            raise SystemExit(f"README.md: expected the marks of {name} once, found {found} times")
-    return text
+
+    def table(found: re.Match) -> str:
+        if found["name"] not in TABLES:
+            raise SystemExit(f"no table is called {found['name']}; there are {', '.join(TABLES)}")
+        return f"{found['begin']}{TABLES[found['name']]()}\n{found['end']}"
+
+    pattern = r"(?P<begin><!-- begin:(?P<name>\S+) -->\n).*?(?P<end><!-- end:(?P=name) -->)"
+    return re.sub(pattern, table, text, flags=re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """README and the documentation's pages."""
+    built = ("generated", "gallery")
+    written = sorted((ROOT / "docs").rglob("*.md"))
+    return [ROOT / "README.md", *(path for path in written if not set(built) & set(path.parts))]
+
+
+def main() -> None:
+    stale = []
+    for path in pages():
+        before = path.read_text(encoding="utf-8")
+        after = renewed(before)
+        if before != after:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if "--check" not in sys.argv:
+                path.write_text(after, encoding="utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"{', '.join(stale)}: not current; run python scripts/make_tables.py")
 
 
 if __name__ == "__main__":
-    before = README.read_text(encoding="utf-8")
-    after = renewed(before)
-    if "--check" in sys.argv:
-        sys.exit("README.md is not current; run python scripts/make_tables.py" if before != after else 0)
-    README.write_text(after, encoding="utf-8")
+    main()
