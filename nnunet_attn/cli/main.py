@@ -23,6 +23,7 @@ COMMANDS = (
     "overlay",
     "benchmark",
     "export",
+    "maps",
 )
 
 DESCRIPTION = """\

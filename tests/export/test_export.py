@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 from PIL import Image
+from untrained import untrained
 
 from nnunet_attn.catalog import ENTRIES, STOCK_TRAINERS
 from nnunet_attn.cli.main import main
-from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, predict
+from nnunet_attn.training.in_process import predict
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -25,26 +25,6 @@ ALL_3D = ("nnUNetTrainer", *(entry.trainer for entry in ENTRIES if 3 in entry.di
 
 def some(names, light):
     return [name if name in light else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
-def untrained(data, trainer: str, folds=(0,)) -> Path:
-    """A model's folder with checkpoints of random weights; BatchNorm's statistics and zero starts are filled, too."""
-    with nnunet_in_process(data.root):
-        for fold in folds:
-            run = make_trainer(data.dataset_id, data.configuration, trainer, fold=fold)
-            run.initialize()
-            run.on_train_start = None
-            torch.manual_seed(fold)
-            with torch.no_grad():
-                for tensor in run.network.state_dict().values():
-                    if tensor.is_floating_point():
-                        tensor.add_(0.05 * torch.randn_like(tensor).abs())
-            run.save_checkpoint(str(Path(run.output_folder) / "checkpoint_final.pth"))
-    folder = data.root / "nnUNet_results" / data.name / f"{trainer}__nnUNetPlans__{data.configuration}"
-    for name in ("plans.json", "dataset.json"):
-        source = data.preprocessed / ("nnUNetPlans.json" if name == "plans.json" else name)
-        (folder / name).write_text(source.read_text())
-    return folder
 
 
 def without_torch(tmp_path: Path) -> dict[str, str]:

@@ -1,0 +1,172 @@
+"""What ``nnunet-attn maps`` writes: figures, volumes, numbers, and one page with all of it."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.export.description import check_exportable, describe
+from nnunet_attn.export.export import OPSET
+from nnunet_attn.export.predict import find_cases, write_volume
+from nnunet_attn.files import complete_folder
+from nnunet_attn.maps.figure import draw_case
+from nnunet_attn.maps.tables import COLUMNS, means_of, numbers_of, regions_of
+from nnunet_attn.maps.volume import CaseMaps, from_preprocessed, map_case
+from nnunet_attn.report.document import Block, Heading, Picture, Table, Text, to_html
+from nnunet_attn.training.trained_model import TrainedModel, read_model
+
+NOTE = (
+    "The prediction and its maps are made without mirroring, so that a map belongs to one pass of the network. Borders "
+    "are those of the prediction, one voxel wide within slices. Weights of attention say what a layer reads, not what "
+    "the decision depends on."
+)
+FINER = "weight of finer entries"
+
+
+def class_names(model: TrainedModel) -> dict[int, str]:
+    """Foreground labels by value; of regions their parts."""
+    names: dict[int, str] = {}
+    for name, value in model.dataset_json["labels"].items():
+        for part in value if isinstance(value, list) else [value]:
+            names.setdefault(int(part), name if not isinstance(value, list) else f"label {part}")
+            if not isinstance(value, list):
+                names[int(part)] = name
+    return {value: name for value, name in names.items() if value != 0}
+
+
+def nifti_geometry(geometry: Mapping, shape: Sequence[int]) -> dict:
+    """Geometry to write a map of (z, y, x) with; pictures have voxels of 1."""
+    if "affine" in geometry or "spacing" not in geometry:
+        return {"spacing": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "direction": tuple(np.eye(3).ravel())}
+    return dict(geometry)
+
+
+def file_name(layer: str, name: str) -> str:
+    return re.sub(r"[^\w.#-]+", "_", f"{layer}__{name}").strip("_") + ".nii.gz"
+
+
+def write_case(case: str, found: CaseMaps, model: TrainedModel, content: dict, folder: Path, volumes: bool) -> list:
+    """Volumes of one case, and its rows of numbers. Maps go back to the image's grid one by one, to save memory."""
+    covered = from_preprocessed(found.covered.astype(np.float32), found.back, content) > 0.5
+    regions = regions_of(found.labels, class_names(model), covered)
+    rows = list(numbers_of(case, found))
+    geometry = nifti_geometry(found.geometry, found.labels.shape)
+    if volumes:
+        (folder / case).mkdir()
+        write_volume(found.labels, folder / case / "prediction.nii.gz", geometry)
+    everything = {("", "uncertainty"): found.uncertainty, **found.pixel}
+    for key, values in everything.items():
+        whole = from_preprocessed(values, found.back, content)
+        rows += means_of(case, key, whole, regions)
+        if volumes:
+            write_volume(whole, folder / case / file_name(*key), geometry)
+    return rows
+
+
+def border_table(rows: Sequence[tuple]) -> list[Block]:
+    """Share of the weights on finer entries, by layer and region: the paper's claim that borders read them."""
+    found = [row for row in rows if row[2] == FINER]
+    if not any(row[5] for row in found):
+        return []
+    regions = list(dict.fromkeys(row[3] for row in found))
+    layers = [layer for layer in dict.fromkeys(row[1] for row in found) if any(r[5] for r in found if r[1] == layer)]
+    body = []
+    for layer in layers:
+        cells = []
+        for region in regions:
+            part = [(row[4], row[5]) for row in found if row[1] == layer and row[3] == region]
+            voxels = sum(n for n, _ in part)
+            cells.append(f"{sum(n * v for n, v in part) / voxels:.3f}" if voxels else "")
+        body.append([layer, *cells])
+    caption = "Share of the weights on entries of higher resolution than the layer's own, mean over voxels of all cases"
+    text = (
+        "XAttnRes claims that borders read high-resolution features: then the columns of borders hold larger numbers "
+        "than those of insides and background."
+    )
+    return [Heading("What borders read"), Text(text), Table(["layer", *regions], body, caption)]
+
+
+def lambda_table(rows: Sequence[tuple]) -> list[Block]:
+    """Lambda and what the subtraction removes, by layer."""
+    values = {row[1]: row[5] for row in rows if row[2] == "lambda"}
+    if not values:
+        return []
+    body = []
+    for layer, value in values.items():
+        cells = []
+        for name in ("removed", "negative"):
+            part = [(row[4], row[5]) for row in rows if row[1] == layer and row[2] == name]
+            cells.append(f"{sum(n * v for n, v in part) / max(1, sum(n for n, _ in part)):.3f}")
+        body.append([layer, f"{value:.3f}", *cells])
+    text = (
+        "Removed: the share of the first softmax map that the subtraction takes, sum of min(A1, lambda A2). Negative: "
+        "what it takes beyond, sum of max(lambda A2 - A1, 0). Means over voxels and heads."
+    )
+    return [
+        Heading("What the subtraction removes"),
+        Text(text),
+        Table(["layer", "lambda", "removed", "negative"], body),
+    ]
+
+
+def drawn_layers(found: CaseMaps, patterns: Sequence[str] | None) -> list[str] | None:
+    """Layers that match; None without patterns.
+
+    Raises:
+        UserError: no layer matches.
+    """
+    if patterns is None:
+        return None
+    layers = [layer for layer in found.marked if any(fnmatch(layer, pattern) for pattern in patterns)]
+    if not layers:
+        raise UserError(f"no layer matches {' '.join(patterns)}; the layers are {', '.join(found.marked)}")
+    return layers
+
+
+def write_maps(
+    model_folder: Path,
+    images: Sequence[Path],
+    output: Path,
+    *,
+    fold: str | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    point: Sequence[int] | None = None,
+    slice_index: int | None = None,
+    layers: Sequence[str] | None = None,
+    volumes: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Write the folder ``output``; it appears when it is complete. See ``nnunet-attn maps --help``.
+
+    Raises:
+        UserError: the model or an image cannot be read, or the network has no attention.
+    """
+    absent = [str(path) for path in images if not path.exists()]
+    if absent:
+        raise UserError(f"no such file or folder: {', '.join(absent)}")
+    model = read_model(model_folder, [fold] if fold else None, checkpoint)
+    check_exportable(model)
+    content = describe(model, {}, OPSET)
+    network = model.network(next(iter(model.folds)))
+    try:
+        cases = find_cases(images, content["file_ending"])
+    except SystemExit as error:
+        raise UserError(str(error).removeprefix("predict.py: error: ")) from error
+    with complete_folder(output, overwrite=overwrite) as folder:
+        rows: list[tuple] = []
+        pictures: list[Block] = []
+        for case, files in tqdm(cases.items(), desc="cases", disable=None):
+            found = map_case(network, files, content, point=point, slice_index=slice_index)
+            draw_case(case, found, folder / f"{case}.png", drawn_layers(found, layers))
+            rows += write_case(case, found, model, content, folder, volumes)
+            pictures.append(Picture(Path(f"{case}.png"), f"{case}: the last layer of each kind", wide=True))
+        with (folder / "maps.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+        title = f"Attention of {model_folder.name}, fold {next(iter(model.folds))}"
+        blocks: list[Block] = [Text(NOTE), *border_table(rows), *lambda_table(rows), Heading("Cases"), *pictures]
+        (folder / "maps.html").write_text(to_html(title, blocks, folder), encoding="utf-8")

@@ -1,0 +1,120 @@
+"""``nnunet-attn maps`` on models of random weights: figure, volumes on the image's grid, numbers, page."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from PIL import Image
+from untrained import untrained
+
+from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.cli.main import main
+from nnunet_attn.export import predict
+from nnunet_attn.export.description import describe
+from nnunet_attn.maps.tables import regions_of
+from nnunet_attn.maps.volume import map_case
+from nnunet_attn.training.trained_model import read_model
+
+LIGHT = ("nnUNetTrainerXAttnResUNet",)
+ALL_2D = [e.trainer if e.trainer in LIGHT else pytest.param(e.trainer, marks=pytest.mark.slow) for e in ENTRIES]
+
+
+def rows_of(folder: Path) -> list[dict]:
+    with (folder / "maps.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("trainer", ALL_2D)
+def test_2d(trainer, images_2d, tmp_path):
+    data = images_2d.copy(tmp_path / "data")
+    model, output = untrained(data, trainer), tmp_path / "maps"
+    assert main(["maps", str(model), str(data.raw / "imagesTs"), "-o", str(output)]) == 0
+    with Image.open(output / "test00.png") as figure:
+        assert min(figure.size) > 300
+        assert np.asarray(figure.convert("L")).std() > 10
+    page = (output / "maps.html").read_text()
+    assert page.count("<img") == 1
+    rows = rows_of(output)
+    assert {row["case"] for row in rows} == {"test00"}
+    assert all(np.isfinite(float(row["mean"])) for row in rows)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "test00" / "prediction.nii.gz")))
+    assert labels.shape == (1, 40, 56)
+    volumes = list((output / "test00").glob("*__*.nii.gz"))
+    assert bool(volumes) is any(row["layer"] and row["region"] for row in rows)
+    for path in volumes:
+        assert sitk.ReadImage(str(path)).GetSize() == (56, 40, 1)
+
+
+def test_3d(volumes_3d, tmp_path, capsys):
+    data = volumes_3d.copy(tmp_path / "data")
+    model, output = untrained(data, "nnUNetTrainerXAttnRes"), tmp_path / "maps"
+    image = data.raw / "imagesTs" / "test00_0000.nii.gz"
+    command = ["maps", str(model), str(image), "-o", str(output)]
+    assert main([*command, "--layers", "x_dec.*", "--point", "3", "4", "5"]) == 0
+    original = sitk.ReadImage(str(image))
+    weights = 0
+    for path in (output / "test00").glob("x_dec.1__weight_of_*.nii.gz"):
+        volume = sitk.ReadImage(str(path))
+        assert volume.GetSize() == original.GetSize()
+        assert volume.GetSpacing() == original.GetSpacing()
+        if "finer" not in path.name:
+            weights = weights + sitk.GetArrayFromImage(volume)
+    assert np.abs(weights - 1).max() < 5e-3  # float16
+    assert "What borders read" in (output / "maps.html").read_text()
+
+    assert main(command) == 1  # it is there
+    assert main([*command, "--overwrite", "--layers", "encoder.*"]) == 1
+    assert "no layer matches encoder.*; the layers are x_enc.1" in capsys.readouterr().err
+    assert main([*command, "--overwrite", "--point", "99", "4", "5"]) == 1
+    assert "voxel (99, 4, 5) (x, y, z) lies outside" in capsys.readouterr().err
+    assert (output / "maps.html").is_file()  # what was there stays
+
+    stock = untrained(data, "nnUNetTrainer")
+    assert main(["maps", str(stock), str(image), "-o", str(tmp_path / "stock")]) == 1
+    assert "has no attention to show" in capsys.readouterr().err
+    assert not (tmp_path / "stock").exists()
+
+
+def test_prediction_is_the_one_without_mirroring(images_2d, tmp_path):
+    data = images_2d.copy(tmp_path / "data")
+    model = read_model(untrained(data, "nnUNetTrainerXAttnResUNet"))
+    content = json.loads(json.dumps(describe(model, {}, 18)))
+    network, files = model.network("0"), [data.raw / "imagesTs" / "test00_0000.png"]
+    found = map_case(network, files, content, progress=False)
+
+    class Session:
+        def run(self, _, feed):
+            with torch.inference_mode():
+                return [network(torch.from_numpy(feed["image"])).numpy()]
+
+    options = argparse.Namespace(step_size=0.5, disable_tta=True, tile_batch=1)
+    image, spacing, _ = predict.read_case(files, content)
+    preprocessed, back = predict.preprocess(image, spacing, content)
+    logits = predict.predict_logits(preprocessed, [Session()], content, options, lambda done, count: None)
+    assert (found.labels == predict.segment(logits, back, content)).mean() > 0.995  # sums in float32, not float16
+    assert found.uncertainty.shape == found.decision.shape == preprocessed.shape[1:]
+    assert found.uncertainty[found.point] == found.uncertainty.max()
+
+
+def test_a_slice_needs_only_its_tiles(volumes_3d, tmp_path):
+    data = volumes_3d.copy(tmp_path / "data")
+    model = read_model(untrained(data, "nnUNetTrainerXAttnRes"))
+    content = describe(model, {}, 18)
+    files = [data.raw / "imagesTs" / "test00_0000.nii.gz"]
+    found = map_case(model.network("0"), files, content, slice_index=11, progress=False)
+    assert found.covered[11].all()
+    assert found.point[0] == 11
+
+
+def test_regions():
+    labels = np.zeros((1, 7, 7), np.uint8)
+    labels[0, 1:6, 1:6] = 1
+    masks = regions_of(labels, {1: "ring", 2: "absent"}, np.ones_like(labels, bool))
+    assert {name: int(mask.sum()) for name, mask in masks.items()} == {
+        "background": 24, "ring inside": 9, "ring border": 16,
+    }  # fmt: skip
