@@ -1,4 +1,8 @@
 from .dcau_net import DCAUNet as DCAUNet
+from .diff_ca import (
+    DiffCAPlainConvUNet as DiffCAPlainConvUNet,
+    DiffCAResidualEncoderUNet as DiffCAResidualEncoderUNet,
+)
 from .dilateformer import DilateFormer as DilateFormer
 from .dual_cross_attention_unets import (
     DualCADoubleUNet as DualCADoubleUNet,

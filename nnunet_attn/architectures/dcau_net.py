@@ -9,65 +9,20 @@ from functools import partial
 from itertools import pairwise
 
 import torch
-from einops import rearrange
 from torch import nn
 
 from nnunet_attn.blocks.channel_spatial_fusion import ChannelSpatialFusion, ConcatFusion
 from nnunet_attn.blocks.conv import ConvNormAct
-from nnunet_attn.blocks.differential_cross_attention import (
-    DifferentialCrossAttention,
-    WindowCrossAttention,
-    lambda_schedule,
-)
+from nnunet_attn.blocks.dca_block import ATTENTIONS, NORMS, DCABlock, differential_attention
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.resize import resize
 
-ATTENTIONS = ("differential", "standard", "none")
-NORMS = ("pre", "post")
 FUSIONS = {
     "csff": ChannelSpatialFusion,
     "no_spatial_attention": partial(ChannelSpatialFusion, spatial_attention=False),
     "no_channel_attention": partial(ChannelSpatialFusion, channel_attention=False),
     "concat": ConcatFusion,
 }
-
-
-class DCABlock(nn.Module):
-    """Depth-wise convolution, attention, MLP, each with its residual (Eq. 8-10, Fig. 2)::
-
-        norm "pre":   X1 = X + DW(X),      X2 = X1 + Attention(LN(X1)),    X3 = X2 + MLP(LN(X2))
-        norm "post":  X1 = LN(X + DW(X)),  X2 = LN(X1 + Attention(X1)),    X3 = LN(X2 + MLP(X2))
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
-
-    Args:
-        channels: C.
-        attention: (B, H, W, C) -> (B, H, W, C); None leaves its branch out, with its norm.
-        norm: "pre" or "post".
-    """
-
-    def __init__(self, channels: int, attention: nn.Module | None, *, norm: str):
-        super().__init__()
-        self.norm = norm
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.norm_conv = nn.LayerNorm(channels, eps=1e-6) if norm == "post" else nn.Identity()
-        self.norm_attention = nn.LayerNorm(channels, eps=1e-6) if attention is not None else nn.Identity()
-        self.attention = attention
-        self.norm_mlp = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = rearrange(x + self.conv(x), "b c h w -> b h w c")
-        if self.norm == "post":
-            x = self.norm_conv(x)
-            if self.attention is not None and self.norm_attention is not None:
-                x = self.norm_attention(x + self.attention(x))
-            x = self.norm_mlp(x + self.mlp(x))
-        else:
-            if self.attention is not None and self.norm_attention is not None:
-                x = x + self.attention(self.norm_attention(x))
-            x = x + self.mlp(self.norm_mlp(x))
-        return rearrange(x, "b h w c -> b c h w")
 
 
 class DCAUNetEncoder(nn.Module):
@@ -104,15 +59,15 @@ class DCAUNetEncoder(nn.Module):
             keys = None if pixel_keys_last and stage is self.stages[-1] else window
             for _ in range(blocks):
                 depth += 1  # l of Eq. (5), through the whole encoder
-                if attention == "none":
-                    module = None
-                elif attention == "standard":
-                    module = WindowCrossAttention(width, heads, window=keys, implementation=implementation)
-                else:
-                    start = lambda_schedule(depth) if lambda_init is None else lambda_init
-                    module = DifferentialCrossAttention(
-                        width, heads, lambda_init=start, window=keys, implementation=implementation
-                    )
+                module = differential_attention(
+                    width,
+                    heads,
+                    depth,
+                    attention=attention,
+                    lambda_init=lambda_init,
+                    window=keys,
+                    implementation=implementation,
+                )
                 stage.append(DCABlock(width, module, norm=norm))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

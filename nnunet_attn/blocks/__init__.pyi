@@ -11,6 +11,7 @@ from .cross_attention import (
     SpatialCrossAttention as SpatialCrossAttention,
 )
 from .cross_stage_attention import CrossStageAttentionResidual as CrossStageAttentionResidual
+from .dca_block import DCABlock as DCABlock
 from .depthwise_multi_kernel import (
     DepthwiseMultiKernel as DepthwiseMultiKernel,
     DepthwiseMultiKernelEncoder as DepthwiseMultiKernelEncoder,

@@ -4,23 +4,29 @@ Reference: Y. Li, H. Wan, L. Lan, "DCAU-Net: Differential Cross Attention and Ch
 Image Segmentation", arXiv:2603.09530, section II-C, Eq. (11)-(19), Fig. 3.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
+from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op
 from torch import nn
 
-from nnunet_attn.blocks.conv import ConvNormAct
-from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.conv import ConvNormAct, relu
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 
 
 def check_pair(block: "ChannelSpatialFusion | ConcatFusion", skip: torch.Tensor, x: torch.Tensor) -> None:
     """Raise ValueError unless skip and decoder feature are maps of one size and of the block's width."""
-    check_layout(block, "skip", skip, ("B", block.channels, "H", "W"))
+    check_layout(block, "skip", skip, ("B", block.channels, *SPATIAL[block.dim]))
     check_layout(block, "decoder feature", x, tuple(skip.shape))
 
 
 class ChannelAttention(nn.Module):
     """``x * sigmoid(MLP(mean_hw x) + MLP(max_hw x))`` (Eq. 14-16), one MLP without biases for both.
 
-    Shape: (B, C, H, W) -> (B, C, H, W).
+    Mean and maximum are over all ``dim`` spatial axes.
+
+    Shape: (B, C, H, W) -> (B, C, H, W), or with three axes.
 
     >>> from nnunet_attn.blocks import ChannelAttention
     >>> weigh = ChannelAttention(64)
@@ -30,27 +36,29 @@ class ChannelAttention(nn.Module):
     Deviations: the reduction's value is lost in the paper's text; 16 is that of the attention it builds on.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16):
+    def __init__(self, channels: int, *, reduction: int = 16, dim: int = 2):
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
             raise ValueError(f"reduction must lie between 1 and the {channels} channels, got {reduction}")
-        self.channels = channels
+        self.channels, self.dim = channels, dim
+        conv = convert_dim_to_conv_op(dim)
+        self.axes = tuple(range(2, 2 + dim))
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, channels // reduction, 1, bias=False),
+            conv(channels, channels // reduction, 1, bias=False),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels // reduction, channels, 1, bias=False),
+            conv(channels // reduction, channels, 1, bias=False),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_layout(self, "input", x, ("B", self.channels, "H", "W"))
-        mean, maximum = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        check_layout(self, "input", x, ("B", self.channels, *SPATIAL[self.dim]))
+        mean, maximum = x.mean(self.axes, keepdim=True), x.amax(self.axes, keepdim=True)
         return x * torch.sigmoid(self.mlp(mean) + self.mlp(maximum))
 
 
 class SpatialAttention(nn.Module):
     """``x * sigmoid(Conv([mean_c x; max_c x]))`` (Eq. 17-19), one convolution 2 -> 1 without bias.
 
-    Shape: (B, C, H, W) -> (B, C, H, W).
+    Shape: (B, C, H, W) -> (B, C, H, W), or with three axes.
 
     >>> from nnunet_attn.blocks import SpatialAttention
     >>> weigh = SpatialAttention()
@@ -60,12 +68,13 @@ class SpatialAttention(nn.Module):
     Deviations: the kernel's size is lost in the paper's text; 7 is that of the attention it builds on.
     """
 
-    def __init__(self, *, kernel_size: int = 7):
+    def __init__(self, *, kernel_size: int | Sequence[int] = 7, dim: int = 2):
         super().__init__()
-        self.conv = ConvNormAct(2, 1, kernel_size, norm=None, act=None)
+        self.dim = dim
+        self.conv = ConvNormAct(2, 1, kernel_size, norm=None, act=None, dim=dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_layout(self, "input", x, ("B", "C", "H", "W"))
+        check_layout(self, "input", x, ("B", "C", *SPATIAL[self.dim]))
         maps = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
         return x * torch.sigmoid(self.conv(maps))
 
@@ -76,7 +85,7 @@ class ChannelSpatialFusion(nn.Module):
         F = CBR([CBR(skip); CBR(x)])                                       Eq. (11)-(13)
         out = SpatialAttention(ChannelAttention(F))                        Eq. (14)-(19)
 
-    Shape: two of (B, C, H, W) -> (B, C, H, W).
+    Shape: two of (B, C, H, W) -> (B, C, H, W), or with three axes.
 
     >>> from nnunet_attn.blocks import ChannelSpatialFusion
     >>> fuse = ChannelSpatialFusion(64)
@@ -87,21 +96,41 @@ class ChannelSpatialFusion(nn.Module):
         channels: C.
         channel_attention, spatial_attention: False leaves one out (ablations of Table V).
         reduction: Of the channel attention's MLP.
+        dim: Number of spatial axes.
+        refine_kernel, join_kernel: Of Eq. (11) and (12), and of Eq. (13); one number or one an axis.
+        spatial_kernel: Of the spatial attention; one number or one an axis.
+        norm, act: Of the three convolutions, see ``ConvNormAct``; without a norm they have biases.
 
     Deviations: the kernels of the three convolutions are lost in the paper's text; 3x3 is our choice, by the paper's
     parameter count.
     """
 
     def __init__(
-        self, channels: int, *, channel_attention: bool = True, spatial_attention: bool = True, reduction: int = 16
+        self,
+        channels: int,
+        *,
+        channel_attention: bool = True,
+        spatial_attention: bool = True,
+        reduction: int = 16,
+        dim: int = 2,
+        refine_kernel: int | Sequence[int] = 3,
+        join_kernel: int | Sequence[int] = 3,
+        spatial_kernel: int | Sequence[int] = 7,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        act: Callable[[], nn.Module] | None = relu,
     ):
         super().__init__()
-        self.channels = channels
-        self.refine_skip = ConvNormAct(channels, channels)
-        self.refine_decoder = ConvNormAct(channels, channels)
-        self.join = ConvNormAct(2 * channels, channels)
-        self.channel_attention = ChannelAttention(channels, reduction=reduction) if channel_attention else nn.Identity()
-        self.spatial_attention = SpatialAttention() if spatial_attention else nn.Identity()
+        self.channels, self.dim = channels, dim
+        conv = partial(ConvNormAct, bias=norm is None, norm=norm, act=act, dim=dim)
+        self.refine_skip = conv(channels, channels, refine_kernel)
+        self.refine_decoder = conv(channels, channels, refine_kernel)
+        self.join = conv(2 * channels, channels, join_kernel)
+        self.channel_attention: nn.Module = nn.Identity()
+        if channel_attention:
+            self.channel_attention = ChannelAttention(channels, reduction=reduction, dim=dim)
+        self.spatial_attention: nn.Module = nn.Identity()
+        if spatial_attention:
+            self.spatial_attention = SpatialAttention(kernel_size=spatial_kernel, dim=dim)
 
     def forward(self, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         check_pair(self, skip, x)
@@ -124,7 +153,7 @@ class ConcatFusion(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.channels = channels
+        self.channels, self.dim = channels, 2
         self.convs = nn.Sequential(ConvNormAct(2 * channels, channels), ConvNormAct(channels, channels))
 
     def forward(self, skip: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

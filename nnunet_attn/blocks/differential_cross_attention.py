@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.conv import per_axis
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
@@ -24,16 +25,18 @@ def lambda_schedule(depth: int) -> float:
     return 0.8 - 0.6 * math.exp(-0.3 * (depth - 1))
 
 
-def window_summaries(x: torch.Tensor, window: int) -> torch.Tensor:
-    """Means over windows of ``window`` x ``window`` pixels that do not overlap.
+def window_summaries(x: torch.Tensor, window: int | Sequence[int]) -> torch.Tensor:
+    """Means over windows of ``window`` pixels an axis, one number or one an axis, that do not overlap.
 
     The paper's maps are multiples of the window. At other sizes a window that the edge cuts is the mean of the
     pixels it has, and weighs as much as a full one: our choice.
 
-    Shape: (B, H, W, C) -> (B, ceil(H / window) * ceil(W / window), C).
+    Shape: (B, H, W, C) -> (B, ceil(H / window) * ceil(W / window), C), and likewise with three axes.
     """
-    means = F.avg_pool2d(rearrange(x, "b h w c -> b c h w"), window, ceil_mode=True, count_include_pad=False)
-    return rearrange(means, "b c h w -> b (h w) c")
+    dim = x.ndim - 2
+    pool = F.avg_pool2d if dim == 2 else F.avg_pool3d
+    means = pool(x.movedim(-1, 1), per_axis(window, dim), ceil_mode=True, count_include_pad=False)
+    return rearrange(means, "b c ... -> b (...) c")
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
@@ -58,7 +61,7 @@ class WindowCrossAttention(nn.Module):
     A map that fits into one window has no use of its single mean, over which every softmax is 1 and the output the same
     everywhere. There the pixels themselves are the keys ("reverts to standard differential attention").
 
-    Shape: (B, H, W, C) -> (B, H, W, C), any H and W.
+    Shape: (B, H, W, C) -> (B, H, W, C), any H and W; with ``dim`` 3 three axes.
 
     >>> from nnunet_attn.blocks import WindowCrossAttention
     >>> attend = WindowCrossAttention(64, heads=2)
@@ -68,9 +71,10 @@ class WindowCrossAttention(nn.Module):
     Args:
         channels: C.
         heads: Differential heads h, each ``2 d = C / h`` wide.
-        window: Side of the windows; None for pixel keys at every size.
+        window: Side of the windows, or one an axis; None for pixel keys at every size.
         implementation: "fused" for ``scaled_dot_product_attention``, "plain" for the formulas as they are written. Same
             weights, same numbers.
+        dim: Number of spatial axes.
 
     Raises:
         ValueError: channels not divisible by ``2 * heads``, unknown implementation, window below 1.
@@ -80,37 +84,46 @@ class WindowCrossAttention(nn.Module):
     No bias in W_Q, W_K, W_V, a bias in W_O: our choice.
     """
 
-    def __init__(self, channels: int, heads: int, *, window: int | None = 7, implementation: str = "fused"):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        window: int | Sequence[int] | None = 7,
+        implementation: str = "fused",
+        dim: int = 2,
+    ):
         super().__init__()
         if channels % (2 * heads):
             raise ValueError(f"channels must be a multiple of 2 * heads, got {channels} channels and {heads} heads")
-        if window is not None and window < 1:
+        sides = None if window is None else per_axis(window, dim)
+        if sides is not None and min(sides) < 1:
             raise ValueError(f"window must be at least 1 or None, got {window}")
         check_option("implementation", implementation, IMPLEMENTATIONS)
-        self.channels, self.heads, self.window, self.implementation = channels, heads, window, implementation
+        self.channels, self.dim, self.heads = channels, dim, heads
+        self.window, self.implementation = sides, implementation
         self.query = nn.Linear(channels, channels, bias=False)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=False)
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_layout(self, "input", x, ("B", "H", "W", self.channels))
-        height, width = x.shape[1:3]
-        pixels = rearrange(x, "b h w c -> b (h w) c")
-        if self.window is None or max(height, width) <= self.window:
+        check_layout(self, "input", x, ("B", *SPATIAL[self.dim], self.channels))
+        pixels = x.flatten(1, -2)  # (B, N, C)
+        if self.window is None or all(n <= side for n, side in zip(x.shape[1:-1], self.window, strict=True)):
             summary = pixels
         else:
             summary = window_summaries(x, self.window)
         query, key = self.query(pixels), self.key(summary)
         note(self, lambda point: self.attention_maps(query, key, x.shape[1:-1], point))
         heads = self.attend(query, key, self.value(summary))
-        return rearrange(self.out(heads), "b (h w) c -> b h w c", h=height)
+        return self.out(heads).reshape(x.shape)
 
     def key_grid(self, key: torch.Tensor, grid: Sequence[int]) -> tuple[int, ...]:
         """How the keys lie in space: the pixels, or their windows."""
         if self.window is None or key.shape[1] == math.prod(grid):
             return tuple(grid)
-        return tuple(-(-n // self.window) for n in grid)
+        return tuple(-(-n // side) for n, side in zip(grid, self.window, strict=True))
 
     def attention_maps(self, query: torch.Tensor, key: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
         """Attention of the marked pixel over the keys, (B, 2 heads, *key grid)."""
@@ -165,10 +178,11 @@ class DifferentialCrossAttention(WindowCrossAttention):
         heads: int,
         *,
         lambda_init: float = 0.8,
-        window: int | None = 7,
+        window: int | Sequence[int] | None = 7,
         implementation: str = "fused",
+        dim: int = 2,
     ):
-        super().__init__(channels, heads, window=window, implementation=implementation)
+        super().__init__(channels, heads, window=window, implementation=implementation, dim=dim)
         self.lambda_init = lambda_init
         self.width = channels // (2 * heads)  # d
         self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = (

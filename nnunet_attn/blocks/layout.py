@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+SPATIAL = {2: ("H", "W"), 3: ("D", "H", "W")}  # letters of the spatial axes, by their number
+
 
 def check_layout(block: nn.Module, name: str, x: torch.Tensor, axes: tuple[int | str, ...]) -> None:
     """Raise ValueError, with the shape, unless ``x`` has these axes: a number is a size, a letter stands for any size.
