@@ -36,6 +36,7 @@ EMCAD_BIASES = (r"decoder\.gates\.\d+\.(signal|feature|gate)\.0\.bias",)
 # by trainer, else by family
 SMALL = {
     "dcau_net": Small(arguments={"depths": (1, 1, 1, 1)}, gradient_free=(r"encoder\.stages\.3\.2\.mlp\.2\.bias",)),
+    "nnUNetTrainerDiffCA": Small((64, 96), arguments={"min_stride": 16}),
     "dual_cross_attention": Small(gradient_free=DUAL_CROSS_ATTENTION_BIASES),
     "nnUNetTrainerDualCA": Small((64, 96), gradient_free=DUAL_CROSS_ATTENTION_BIASES),
     "fias": Small(gradient_free=(r"encoder\.stages\.[012]\.downsample\.proj\.0\.bias",)),

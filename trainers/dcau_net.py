@@ -1,6 +1,6 @@
 """DCAU-Net and the arguments of its ablations; what each tests is in ``nnunet_attn.catalog``."""
 
-from nnunet_attn.training.base import AttnTrainer
+from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
 
 PAPER = {
@@ -39,4 +39,23 @@ class nnUNetTrainerDCAUNet(AttnTrainer):
         "noSpatialAttention": {"fusion": "no_spatial_attention"},
         "noChannelAttention": {"fusion": "no_channel_attention"},
         "postNorm": {"norm": "post"},
+    }
+
+
+class nnUNetTrainerDiffCA(PlanDrivenTrainer):
+    """Differential cross attention and channel-spatial fusion on the network that the plans name, 2D and 3D.
+
+    Our design; see ``DiffCAOnPlans``.
+    """
+
+    network = "nnunet_attn.architectures.diff_ca.DiffCAPlainConvUNet"
+    networks = {
+        "PlainConvUNet": "nnunet_attn.architectures.diff_ca.DiffCAPlainConvUNet",
+        "ResidualEncoderUNet": "nnunet_attn.architectures.diff_ca.DiffCAResidualEncoderUNet",
+    }
+    paper_recipes = {"paper": PAPER, "paperACDC": PAPER | {"initial_lr": 3e-4}}
+    ablations = {
+        "standardAttention": {"attention": "standard"},
+        "noAttention": {"attention": "none"},
+        "concatFusion": {"fusion": "concat"},
     }

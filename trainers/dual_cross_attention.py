@@ -9,8 +9,6 @@ paper resizes to 224 x 224, and keeps the epoch that is best on the test split, 
 
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-
 from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
 
@@ -45,10 +43,6 @@ class nnUNetTrainerDualCA(PlanDrivenTrainer):
     }
     paper_recipes = {"paper": PAPER}
     ablations = ABLATIONS
-
-    @classmethod
-    def plan_arguments(cls, configuration_manager: ConfigurationManager) -> dict:
-        return super().plan_arguments(configuration_manager) | {"patch_size": configuration_manager.patch_size}
 
 
 class nnUNetTrainerDualCAUNet(AttnTrainer):

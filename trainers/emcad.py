@@ -30,3 +30,4 @@ class nnUNetTrainerEMCAD(MutationTrainer):
 
     network = "nnunet_attn.architectures.emcad.EMCAD"
     paper_recipes = {"paper": PAPER | {"mutation": "sum"}}
+    ablations = {"noAttention": {"attention": False}}

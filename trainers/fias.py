@@ -36,4 +36,9 @@ class nnUNetTrainerFIAS(MutationTrainer):
             "augmentation": Augmentation(rotation=20, p_scaling=0.5),
         }
     }
-    ablations = {"noDMK": {"dmk": False}, "sumFusion": {"fusion": "sum"}, "noMixAtt": {"mixatt": False}}
+    ablations = {
+        "noDMK": {"dmk": False},
+        "sumFusion": {"fusion": "sum"},
+        "noMixAtt": {"mixatt": False},
+        "noAttention": {"attention": False, "fusion": "sum", "mixatt": False},
+    }

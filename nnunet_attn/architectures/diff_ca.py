@@ -28,7 +28,7 @@ from nnunet_attn.blocks.options import check_option
 FUSIONS = ("csff", "concat")
 
 
-class _DiffCAOnPlans(OnPlans):
+class DiffCAOnPlans(OnPlans):
     """Differential cross attention and channel-spatial fusion on a U-Net of nnU-Net, 2D and 3D, any planned strides.
 
     With e_s the output of stage s of the encoder and d_s of the decoder's stage on the same grid::
@@ -117,9 +117,9 @@ class _DiffCAOnPlans(OnPlans):
                     implementation=implementation, dim=dim,
                 )  # fmt: skip
                 block = DCABlock(
-                    stage.channels, module, norm="pre", kernel=stage.extent(3), dim=dim, recompute=True
+                    stage.channels, module, norm="pre", kernel=stage.extent(3), dim=dim, recompute=True,
+                    zero_start=zero_start,
                 )  # fmt: skip
-                block.zero_start = zero_start
                 self.attention[level].append(block)
             if fusion == "csff" and level < len(stages) - 1:
                 self.fusion[str(level)] = ChannelSpatialFusion(
@@ -128,6 +128,13 @@ class _DiffCAOnPlans(OnPlans):
                     spatial_kernel=stage.extent(7), norm=host_norm(self.encoder), act=host_act(self.encoder),
                 )  # fmt: skip
         narrow_decoder(self, [int(level) for level in self.fusion], nonlin_first=host.get("nonlin_first", False))
+
+    @classmethod
+    def initialize(cls, module: nn.Module) -> None:
+        """The host's initialisation, then ours; nnU-Net applies it to every module, children first."""
+        super().initialize(module)
+        if isinstance(module, DCABlock):
+            module.initialize()
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
         x, outputs = self.stem(x), []
@@ -146,25 +153,35 @@ class _DiffCAOnPlans(OnPlans):
         return blocks + [(int(level), fuse, 2) for level, fuse in self.fusion.items()]
 
 
-def initialize_dca(module: nn.Module) -> None:
-    """Start attention blocks as ``zero_start`` says; for ``network.apply``, after the host's own initialisation."""
-    if isinstance(module, DCABlock):
-        module.initialize(zero=module.zero_start)
+class DiffCAPlainConvUNet(DiffCAOnPlans, PlainConvUNet):
+    """nnU-Net's ``PlainConvUNet`` with DiffCA, 2D or 3D; see ``DiffCAOnPlans``.
+
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
+
+    >>> from nnunet_attn.architectures import DiffCAPlainConvUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((1, 3, 3), (3, 3, 3), (3, 3, 3)), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_conv_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = DiffCAPlainConvUNet(1, 2, patch_size=(8, 32, 32), **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """
 
 
-class DiffCAPlainConvUNet(_DiffCAOnPlans, PlainConvUNet):
-    """nnU-Net's ``PlainConvUNet`` with DiffCA, 2D or 3D."""
+class DiffCAResidualEncoderUNet(DiffCAOnPlans, ResidualEncoderUNet):
+    """nnU-Net's ``ResidualEncoderUNet`` with DiffCA, 2D or 3D; see ``DiffCAOnPlans``.
 
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        PlainConvUNet.initialize(module)
-        initialize_dca(module)
+    Shape: (B, input_channels, *size) -> (B, num_classes, *size), or a list of maps with deep supervision.
 
-
-class DiffCAResidualEncoderUNet(_DiffCAOnPlans, ResidualEncoderUNet):
-    """nnU-Net's ``ResidualEncoderUNet`` with DiffCA, 2D or 3D."""
-
-    @staticmethod
-    def initialize(module: nn.Module) -> None:
-        ResidualEncoderUNet.initialize(module)
-        initialize_dca(module)
+    >>> from nnunet_attn.architectures import DiffCAResidualEncoderUNet
+    >>> planned = dict(
+    ...     n_stages=3, features_per_stage=(16, 32, 64), conv_op=nn.Conv3d, norm_op=nn.InstanceNorm3d, nonlin=nn.ReLU,
+    ...     kernel_sizes=((1, 3, 3), (3, 3, 3), (3, 3, 3)), strides=((1, 1, 1), (1, 2, 2), (2, 2, 2)), conv_bias=True,
+    ...     n_blocks_per_stage=(2, 2, 2), n_conv_per_stage_decoder=(2, 2),
+    ... )
+    >>> net = DiffCAResidualEncoderUNet(1, 2, patch_size=(8, 32, 32), **planned).eval()
+    >>> net(torch.randn(1, 1, 8, 32, 32)).shape
+    torch.Size([1, 2, 8, 32, 32])
+    """

@@ -1,39 +1,16 @@
 """DilateFormer-Tiny: dilated attention in two fine stages, global attention in two coarse ones."""
 
 import torch
-from timm.layers import DropPath, Mlp
 from torch import nn
 
 from nnunet_attn.blocks.dilated_attention import MultiScaleDilatedAttention
+from nnunet_attn.blocks.dilated_block import DilatedBlock
 from nnunet_attn.blocks.global_attention import GlobalAttention
 
 DEPTHS = (2, 2, 6, 2)
 WIDTHS = (72, 144, 288, 576)
 HEADS = (3, 6, 12, 24)
-DILATED = (True, True, False, False)
-
-
-class Block(nn.Module):
-    """``x += DWConv_3x3(x)``, then ``x += attn(LN(x))`` and ``x += MLP(LN(x))``, both with stochastic depth.
-
-    Shape: (B, C, H, W) -> (B, C, H, W).
-    """
-
-    def __init__(self, channels: int, heads: int, *, dilated: bool, drop_path: float):
-        super().__init__()
-        self.pos_embed = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
-        self.attn = (MultiScaleDilatedAttention if dilated else GlobalAttention)(channels, heads)
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.mlp = Mlp(channels, 4 * channels)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.pos_embed(x)
-        x = x.permute(0, 2, 3, 1)  # channels last
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x.permute(0, 3, 1, 2)
+ATTENTIONS = (MultiScaleDilatedAttention, MultiScaleDilatedAttention, GlobalAttention, GlobalAttention)
 
 
 class PatchEmbed(nn.Module):
@@ -75,10 +52,18 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, *, dilated: bool, drop_paths: tuple[float, ...], next_channels: int | None
+        self,
+        channels: int,
+        heads: int,
+        *,
+        attention: type[nn.Module] | None,
+        drop_paths: tuple[float, ...],
+        next_channels: int | None,
     ):
         super().__init__()
-        self.blocks = nn.Sequential(*(Block(channels, heads, dilated=dilated, drop_path=p) for p in drop_paths))
+        self.blocks = nn.Sequential(
+            *(DilatedBlock(channels, attention and attention(channels, heads), drop_path=p) for p in drop_paths)
+        )
         self.downsample = Downsample(channels, next_channels) if next_channels else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,6 +88,7 @@ class DilateFormer(nn.Module):
     Args:
         input_channels: Channels of the image.
         drop_path: Stochastic depth of the last block, rising linearly from 0.
+        attention: False leaves the attention of all blocks out, with its norms.
 
     Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
     (arXiv:2302.01791), the model "Tiny".
@@ -113,17 +99,21 @@ class DilateFormer(nn.Module):
     vision transformers), convolutions from torch's default.
     """
 
-    def __init__(self, input_channels: int = 3, *, drop_path: float = 0.1):
+    def __init__(self, input_channels: int = 3, *, drop_path: float = 0.1, attention: bool = True):
         super().__init__()
         self.patch_embed = PatchEmbed(input_channels, WIDTHS[0])
         rates = [drop_path * i / (sum(DEPTHS) - 1) for i in range(sum(DEPTHS))]
         starts = [sum(DEPTHS[:i]) for i in range(len(DEPTHS))]
         self.stages = nn.ModuleList(
             Stage(
-                width, heads, dilated=dilated, drop_paths=tuple(rates[start : start + depth]), next_channels=next_width
+                width,
+                heads,
+                attention=kind if attention else None,
+                drop_paths=tuple(rates[start : start + depth]),
+                next_channels=next_width,
             )
-            for width, heads, dilated, start, depth, next_width in zip(
-                WIDTHS, HEADS, DILATED, starts, DEPTHS, (*WIDTHS[1:], None), strict=True
+            for width, heads, kind, start, depth, next_width in zip(
+                WIDTHS, HEADS, ATTENTIONS, starts, DEPTHS, (*WIDTHS[1:], None), strict=True
             )
         )
         for module in self.modules():

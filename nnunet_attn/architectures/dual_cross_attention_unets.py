@@ -10,7 +10,6 @@ All networks here take ``dca``, False for the host alone (ablation), and ``dca_k
 import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from nnunet_attn.architectures.hosts.r2_unet import R2UNet
 from nnunet_attn.architectures.hosts.res_unet_pp import ResUNetPlusPlus
 from nnunet_attn.architectures.hosts.unet import UNet
 from nnunet_attn.architectures.hosts.vnet import VNet
+from nnunet_attn.architectures.planned import cumulative_strides, most_heads
 from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
 
 Mixin: Any = object  # to mypy: with whatever the class's other base has
@@ -156,11 +156,6 @@ class DualCAMultiResUNet(AttendedHost, MultiResUNet):
     """
 
 
-def cumulative_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Stride of each stage against the image."""
-    return list(accumulate((tuple(s) for s in strides), lambda a, b: tuple(x * y for x, y in zip(a, b, strict=True))))
-
-
 def anchor_level(strides: Sequence[Sequence[int]], patch_size: Sequence[int], max_tokens: int) -> int:
     """The skip whose grid all tokens share: the first of stride 8 or more, on any axis, with at most ``max_tokens``.
 
@@ -194,10 +189,12 @@ class AttendedSkips(nn.Module):
         architecture: nnU-Net's arguments, ``deep_supervision`` included.
 
     Raises:
-        ValueError: fewer than two stages, widths that the heads do not divide, unknown ``levels``.
+        ValueError: fewer than two stages, widths that heads given in ``dca_kwargs`` do not divide, unknown ``levels``.
 
     Deviations: the paper's hosts hand DCA the raw outputs before norm and activation; nnU-Net's encoders give none but
     the activated ones. DCA ends with the plans' norm and activation. The anchor and its cap on tokens are our choice.
+    The spatial attention has the largest number of heads, up to the paper's 4, that divides the widths of all joined
+    skips.
     """
 
     def __init__(
@@ -228,12 +225,13 @@ class AttendedSkips(nn.Module):
         anchor = last if levels == "all" else anchor_level(encoder.strides, patch_size, max_tokens)
         strides = cumulative_strides(encoder.strides)[: anchor + 1]
         pool = [tuple(a // s for a, s in zip(strides[-1], stride, strict=True)) for stride in strides]
+        heads = most_heads(math.gcd(*encoder.output_channels[: anchor + 1]), 4)
         self.skips = DualCrossAttention(
             encoder.output_channels[: anchor + 1],
             pool,
             norm=partial(encoder.norm_op or nn.Identity, **(encoder.norm_op_kwargs or {})),
             act=partial(encoder.nonlin or nn.Identity, **(encoder.nonlin_kwargs or {})),
-            **(dca_kwargs or {}),
+            **{"spatial_heads": heads, **(dca_kwargs or {})},
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:

@@ -14,6 +14,13 @@ from nnunet_attn.blocks.resize import resize
 MULTIPLE = 32  # the encoder's total stride
 
 
+class Ungated(nn.Module):
+    """Passes the encoder's map, in the place of the gate LGAG."""
+
+    def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 class EMCADDecoder(nn.Module):
     """From the encoder's maps to prediction maps of the image's size.
 
@@ -25,19 +32,30 @@ class EMCADDecoder(nn.Module):
         widths: Widths of e_1 to e_4.
         num_classes: Channels of each prediction map.
         gates: Whether to build the skip connections' LGAGs.
+        attention: False leaves channel and spatial attention out and adds the skips ungated.
         deep_supervision: Whether to return all four maps; the heads are always there.
 
     Shape: e_i (B, widths[i], H / 2^(i+1), W / 2^(i+1)) -> (B, num_classes, H, W), one or four
     """
 
-    def __init__(self, widths: Sequence[int], num_classes: int, *, gates: bool = True, deep_supervision: bool = False):
+    def __init__(
+        self,
+        widths: Sequence[int],
+        num_classes: int,
+        *,
+        gates: bool = True,
+        attention: bool = True,
+        deep_supervision: bool = False,
+    ):
         super().__init__()
         self.deep_supervision = deep_supervision
         deepest_first = list(reversed(widths))
-        self.spatial_attention = SAB()
-        self.attentions = nn.ModuleList(MSCAM(width) for width in deepest_first)
+        self.spatial_attention = SAB() if attention else None
+        self.attentions = nn.ModuleList(MSCAM(width, channel_attention=attention) for width in deepest_first)
         self.ups = nn.ModuleList(EUCB(*pair) for pair in pairwise(deepest_first))
-        self.gates = nn.ModuleList(LGAG(width) for width in deepest_first[1:]) if gates else None
+        self.gates = None
+        if gates:
+            self.gates = nn.ModuleList(LGAG(width) if attention else Ungated() for width in deepest_first[1:])
         self.apply(self._initialize)
         self.seg_layers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in deepest_first)
 
@@ -115,6 +133,7 @@ class EMCAD(PVTNetwork):
         input_channels: Channels of the image.
         num_classes: Channels of the logits.
         drop_path_rate: Of the encoder.
+        attention: False leaves the decoder's attention and gates out; the encoder keeps its own.
         deep_supervision: Whether to return all four maps.
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four
@@ -132,7 +151,13 @@ class EMCAD(PVTNetwork):
     """
 
     def __init__(
-        self, input_channels: int, num_classes: int, *, drop_path_rate: float = 0.1, deep_supervision: bool = False
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        drop_path_rate: float = 0.1,
+        attention: bool = True,
+        deep_supervision: bool = False,
     ):
-        decoder = EMCADDecoder(PVT_V2_B2_WIDTHS, num_classes, deep_supervision=deep_supervision)
+        decoder = EMCADDecoder(PVT_V2_B2_WIDTHS, num_classes, attention=attention, deep_supervision=deep_supervision)
         super().__init__(input_channels, decoder, drop_path_rate=drop_path_rate)

@@ -10,6 +10,7 @@ from nnunet_attn.architectures.dilateformer import WIDTHS, DilateFormer
 from nnunet_attn.blocks.context_aware_fusion import ContextAwareFusion
 from nnunet_attn.blocks.conv import ConvNormAct
 from nnunet_attn.blocks.depthwise_multi_kernel import DepthwiseMultiKernelEncoder
+from nnunet_attn.blocks.dilated_block import DilatedBlock
 from nnunet_attn.blocks.mixing_attention import MixingAttention
 from nnunet_attn.blocks.resize import resize
 
@@ -109,6 +110,7 @@ class FIAS(nn.Module):
         dmk: Whether there is the DMK encoder; without, the fusion has one input.
         fusion: "caf", or "sum" of the two encoders' maps.
         mixatt: Whether the decoder mixes by attention; without, its blocks are convolutions only.
+        attention: Whether the transformer attends; without, its blocks are depth-wise convolutions and MLPs.
         mca_gate: Whether Monte Carlo attention makes a gate of the sampled mean; False multiplies by the mean itself,
             which is Eq. (9) to the letter.
         out_norm: LayerNorm over the channels of each map of the transformer before the fusion.
@@ -132,7 +134,7 @@ class FIAS(nn.Module):
     """
 
     # what a classifier's checkpoint holds beyond the encoder
-    ignored_pretrained_keys = ("head.", "norm.")
+    ignored_pretrained_keys: tuple[str, ...] = ("head.", "norm.")
 
     def __init__(
         self,
@@ -142,6 +144,7 @@ class FIAS(nn.Module):
         dmk: bool = True,
         fusion: str = "caf",
         mixatt: bool = True,
+        attention: bool = True,
         mca_gate: bool = True,
         out_norm: bool = False,
         sr_ratio: int = 1,
@@ -152,7 +155,10 @@ class FIAS(nn.Module):
         super().__init__()
         if fusion not in ("caf", "sum"):
             raise ValueError(f'fusion must be "caf" or "sum", got {fusion!r}')
-        self.encoder = DilateFormer(input_channels, drop_path=drop_path)
+        self.encoder = DilateFormer(input_channels, drop_path=drop_path, attention=attention)
+        if not attention:
+            blocks = (n for n, m in self.encoder.named_modules() if isinstance(m, DilatedBlock))
+            self.ignored_pretrained_keys += tuple(f"{n}.{part}." for n in blocks for part in ("norm1", "attn"))
         self.out_norms = nn.ModuleList(LayerNorm2d(width) if out_norm else nn.Identity() for width in WIDTHS)
         self.dmk = DepthwiseMultiKernelEncoder(input_channels, WIDTHS) if dmk else None
         self.fusions = nn.ModuleList(

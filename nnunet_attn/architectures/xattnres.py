@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
 from dynamic_network_architectures.building_blocks.residual import StackedResidualBlocks
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
 from torch import nn
 
+from nnunet_attn.architectures.planned import narrow_decoder
 from nnunet_attn.blocks.cross_stage_attention import CrossStageAttentionResidual
 from nnunet_attn.blocks.feature_history import FeatureHistory
 from nnunet_attn.blocks.options import check_option
@@ -215,18 +215,7 @@ class _XAttnResOnPlans(Mixin):
         self.x_enc = readers(widths, (), widths, active=active and position != "decoder", **options)
         self.x_dec = readers(upwards, widths, upwards, active=active and position != "encoder", **options)
         if not self.skips:
-            self._narrow_decoder(host.get("nonlin_first", False))
-
-    def _narrow_decoder(self, nonlin_first: bool) -> None:
-        """Build the decoder's stages again, for C input channels."""
-        encoder = self.encoder
-        for s, stage in enumerate(self.decoder.stages):
-            width = encoder.output_channels[-(s + 2)]
-            self.decoder.stages[s] = StackedConvBlocks(
-                len(stage.convs), encoder.conv_op, width, width, encoder.kernel_sizes[-(s + 2)], 1, encoder.conv_bias,
-                encoder.norm_op, encoder.norm_op_kwargs, encoder.dropout_op, encoder.dropout_op_kwargs,
-                encoder.nonlin, encoder.nonlin_kwargs, nonlin_first,
-            )  # fmt: skip
+            narrow_decoder(self, range(len(widths) - 1), nonlin_first=host.get("nonlin_first", False))
 
     @staticmethod
     def stage_units(stage: nn.Module) -> nn.Sequential:

@@ -21,6 +21,7 @@ from .differential_cross_attention import (
     WindowCrossAttention as WindowCrossAttention,
 )
 from .dilated_attention import MultiScaleDilatedAttention as MultiScaleDilatedAttention
+from .dilated_block import DilatedBlock as DilatedBlock
 from .dual_cross_attention import DualCrossAttention as DualCrossAttention
 from .feature_history import FeatureHistory as FeatureHistory
 from .global_attention import GlobalAttention as GlobalAttention

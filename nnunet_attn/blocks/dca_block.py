@@ -17,6 +17,7 @@ from nnunet_attn.blocks.differential_cross_attention import (
     WindowCrossAttention,
     lambda_schedule,
 )
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.recompute import recomputed
 
 ATTENTIONS = ("differential", "standard", "none")
@@ -59,6 +60,13 @@ class DCABlock(nn.Module):
         kernel: Of the depth-wise convolution, one number or one an axis.
         dim: Number of spatial axes.
         recompute: Compute what attention and MLP keep again in the backward pass; norm "pre" only. Same numbers.
+        zero_start: Whether ``initialize`` sets the last layer of each branch to 0, so that the block starts as the
+            identity (norm "pre").
+
+    >>> from nnunet_attn.blocks import DCABlock, DifferentialCrossAttention
+    >>> block = DCABlock(64, DifferentialCrossAttention(64, heads=1, dim=3), norm="pre", dim=3)
+    >>> block(torch.randn(1, 64, 8, 14, 14)).shape
+    torch.Size([1, 64, 8, 14, 14])
     """
 
     def __init__(
@@ -66,13 +74,15 @@ class DCABlock(nn.Module):
         channels: int,
         attention: nn.Module | None,
         *,
-        norm: str,
+        norm: str = "pre",
         kernel: int | Sequence[int] = 3,
         dim: int = 2,
         recompute: bool = False,
+        zero_start: bool = False,
     ):
         super().__init__()
-        self.norm, self.recompute = norm, recompute
+        self.channels, self.dim = channels, dim
+        self.norm, self.recompute, self.zero_start = norm, recompute, zero_start
         sides = per_axis(kernel, dim)
         padding = tuple(side // 2 for side in sides)
         self.conv = convert_dim_to_conv_op(dim)(channels, channels, sides, padding=padding, groups=channels)
@@ -83,6 +93,7 @@ class DCABlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        check_layout(self, "input", x, ("B", self.channels, *SPATIAL[self.dim]))
         x = rearrange(x + self.conv(x), "b c ... -> b ... c")
         if self.norm == "post":
             x = self.norm_conv(x)
@@ -104,16 +115,11 @@ class DCABlock(nn.Module):
     def transform(self, x: torch.Tensor) -> torch.Tensor:
         return self.mlp(self.norm_mlp(x))
 
-    def initialize(self, *, zero: bool) -> None:
-        """Start the block: linear and depth-wise weights normal with deviation 0.02, cut at +-2, biases 0.
-
-        Args:
-            zero: The last layer of each branch starts at 0, and the block as the identity (norm "pre").
-        """
-        linear = [module for module in self.modules() if isinstance(module, nn.Linear)]
+    def initialize(self) -> None:
+        """Start linear and depth-wise weights normal (0.02, cut at +-2) and biases at 0; see ``zero_start``."""
         last = [self.conv, self.mlp[2], *([self.attention.out] if self.attention is not None else [])]
-        for module in (self.conv, *linear):
-            if zero and module in last:
+        for module in (self.conv, *(m for m in self.modules() if isinstance(m, nn.Linear))):
+            if self.zero_start and module in last:
                 nn.init.zeros_(module.weight)
             else:
                 nn.init.trunc_normal_(module.weight, std=0.02)

@@ -35,7 +35,8 @@ def window_summaries(x: torch.Tensor, window: int | Sequence[int]) -> torch.Tens
     """
     dim = x.ndim - 2
     pool = F.avg_pool2d if dim == 2 else F.avg_pool3d
-    means = pool(x.movedim(-1, 1), per_axis(window, dim), ceil_mode=True, count_include_pad=False)
+    sides = tuple(min(n, side) for n, side in zip(x.shape[1:-1], per_axis(window, dim), strict=True))
+    means = pool(x.movedim(-1, 1), sides, ceil_mode=True, count_include_pad=False)
     return rearrange(means, "b c ... -> b (...) c")
 
 

@@ -99,7 +99,7 @@ class MSCAM(nn.Module):
     """Multi-scale convolutional attention: channel attention, spatial attention, ``MSCB``.
 
     Args of ``forward``: the map, and the spatial attention (the decoder's one, which is passed in so that its weights
-    are registered once).
+    are registered once), or None for none.
 
     Shape: (B, C, H, W) -> (B, C, H, W)
 
@@ -107,16 +107,30 @@ class MSCAM(nn.Module):
     >>> spatial_attention = SAB()
     >>> MSCAM(64)(torch.randn(2, 64, 28, 28), spatial_attention).shape
     torch.Size([2, 64, 28, 28])
+
+    Args:
+        channels: C.
+        channel_attention: False leaves the channel attention out.
+        expansion, kernel_sizes: See ``MSCB``.
     """
 
-    def __init__(self, channels: int, *, expansion: int = 2, kernel_sizes: Sequence[int] = (1, 3, 5)):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        channel_attention: bool = True,
+        expansion: int = 2,
+        kernel_sizes: Sequence[int] = (1, 3, 5),
+    ):
         super().__init__()
-        self.channel_attention = CAB(channels)
+        self.channel_attention = CAB(channels) if channel_attention else None
         self.multi_scale = MSCB(channels, expansion=expansion, kernel_sizes=kernel_sizes)
 
-    def forward(self, x: torch.Tensor, spatial_attention: SAB) -> torch.Tensor:
-        x = x * self.channel_attention(x)
-        x = x * spatial_attention(x)
+    def forward(self, x: torch.Tensor, spatial_attention: SAB | None) -> torch.Tensor:
+        if self.channel_attention is not None:
+            x = x * self.channel_attention(x)
+        if spatial_attention is not None:
+            x = x * spatial_attention(x)
         return self.multi_scale(x)
 
 

@@ -3,6 +3,7 @@
 A trainer is class attributes (network, its arguments, recipe); nnU-Net finds it by name, see ``nnunet_attn.trainers``.
 """
 
+import inspect
 import os
 import pydoc
 from collections.abc import Mapping
@@ -283,7 +284,8 @@ class PlanDrivenTrainer(AttnTrainer):
 
     Attributes:
         networks: Our network for each class that the plans may name, for example ``{"PlainConvUNet": "dotted.path"}``.
-            Plans that name one of ours already (``nnunet-attn plan``) keep it. ``network`` names the first.
+            Plans that name one of ours already (``nnunet-attn plan``) keep it. ``network`` names the first. Networks
+            whose constructor has ``patch_size`` get that of the plans.
     """
 
     networks: dict[str, str] = {}
@@ -305,4 +307,6 @@ class PlanDrivenTrainer(AttnTrainer):
         for key in configuration_manager.network_arch_init_kwargs_req_import:
             if arguments[key] is not None:
                 arguments[key] = pydoc.locate(arguments[key])
+        if "patch_size" in inspect.signature(cls.network_class(configuration_manager)).parameters:
+            arguments["patch_size"] = configuration_manager.patch_size
         return arguments

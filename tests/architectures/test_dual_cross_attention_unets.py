@@ -306,6 +306,13 @@ def test_bad_arguments_on_plans():
     with pytest.raises(ValueError, match="levels must be anchor or all, got 'some'"):
         DualCAPlainConvUNet(1, 3, patch_size=(48, 64), levels="some", **arguments)
     with pytest.raises(ValueError, match=r"multiples of the 4 heads of SpatialCrossAttention, got \[6, 12, 24\]"):
-        DualCAPlainConvUNet(1, 3, patch_size=(48, 64), **planned(*SMALL_2D, width=6))
+        DualCAPlainConvUNet(1, 3, patch_size=(48, 64), dca_kwargs={"spatial_heads": 4}, **planned(*SMALL_2D, width=6))
     with pytest.raises(TypeError, match="n_blocks"):
         DualCAPlainConvUNet(1, 3, patch_size=(48, 64), n_blocks=2, **arguments)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(8, 4), (6, 3), (7, 1)])
+def test_heads_on_plans_divide_the_widths(width, heads):
+    network = DualCAPlainConvUNet(1, 3, patch_size=SMALL_2D[0], **planned(*SMALL_2D, width=width))
+    assert network.skips.blocks[0].attentions[1].heads == heads
+    assert network(torch.randn(1, 1, *SMALL_2D[0])).isfinite().all()
