@@ -4,8 +4,11 @@ They lie outside the project: in the folder of the variable NNUNET_ATTN_ORIGINAL
 """
 
 import csv
+import importlib
 import json
 import os
+import re
+import runpy
 import shutil
 import struct
 import tarfile
@@ -20,7 +23,8 @@ import SimpleITK as sitk
 from PIL import Image
 from scipy import ndimage
 
-from nnunet_attn.dataset_conversion import acdc, clinicdb, colondb, glas, monuseg, synapse
+from nnunet_attn.cli.main import main
+from nnunet_attn.dataset_conversion import acdc, clinicdb, colondb, glas, isic2017, kvasir, monuseg, synapse
 from nnunet_attn.dataset_conversion.target import read_record
 from nnunet_attn.errors import UserError
 
@@ -245,3 +249,108 @@ def test_btcv(organs, layout, nnunet_folders, tmp_path):
             if (old == value).any():
                 np.testing.assert_array_equal(np.unique(new[old == value]), [names.get(organ, 0)])
     assert read_record(folder)["group"] == "patient"
+
+
+MORE = FOLDER.parent  # other real files, in the layouts of their datasets
+
+
+@pytest.mark.skipif(not (MORE / "Kvasir-SEG").is_dir(), reason="real files of Kvasir-SEG are not there")
+@pytest.mark.parametrize("form", FORMS)
+def test_kvasir(form, nnunet_folders, tmp_path):
+    source = MORE / "Kvasir-SEG"
+    folder = kvasir.convert(form_of(source, form, tmp_path), 34)
+    assert groups_of(folder) is None
+    assert len(cases_of(folder, "Tr")) == 5
+    for name in cases_of(folder, "Tr"):
+        image, mask = (read(source / kind / f"{name}.jpg") for kind in ("images", "masks"))
+        np.testing.assert_array_equal(read(folder / f"imagesTr/{name}_0000.png"), image)
+        np.testing.assert_array_equal(read(folder / f"labelsTr/{name}.png"), mask[..., 0] > 127)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (MORE / "ISIC2017").is_dir(), reason="real files of ISIC 2017 are not there")
+def test_isic2017(nnunet_folders):
+    source = MORE / "ISIC2017"
+    folder = isic2017.convert(source, 33, split="official", allow_missing=True)
+    (fold,) = json.loads((folder / "splits_final.json").read_text())
+    assert (len(fold["train"]), len(fold["val"]), len(cases_of(folder, "Ts"))) == (18, 2, 2)
+    for part in ("Tr", "Ts"):
+        for name in cases_of(folder, part):
+            (image,), (mask,) = source.glob(f"*_Data/{name}.jpg"), source.glob(f"*/{name}_segmentation.png")
+            np.testing.assert_array_equal(read(folder / f"images{part}/{name}_0000.png"), read(image))
+            np.testing.assert_array_equal(read(folder / f"labels{part}/{name}.png"), read(mask) > 127)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (MORE / "ACDC").is_dir(), reason="real files of ACDC are not there")
+def test_acdc_of_80_patients(nnunet_folders):
+    source = MORE / "ACDC"
+    folder = acdc.convert(source, 27, processes=2)
+    names = cases_of(folder, "Tr")
+    assert len(names) == 160
+    assert len(set(groups_of(folder)["of"].values())) == 80
+    for name in names[::8]:
+        for new, old in ((f"imagesTr/{name}_0000", name), (f"labelsTr/{name}", f"{name}_gt")):
+            ours = sitk.ReadImage(str(folder / f"{new}.nii.gz"))
+            theirs = sitk.ReadImage(str(source / "training" / name[:10] / f"{old}.nii.gz"))
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
+            assert ours.GetSpacing() == theirs.GetSpacing()
+
+
+FUZZ = runpy.run_path(str(Path(__file__).with_name("test_fuzz.py")))
+FUZZED = {
+    "clinicdb": ("CVC-ClinicDB", r"(README|/(1|2|70|200|253|470|591)\.tif$)"),
+    "colondb": ("CVC-ColonDB", r"(README|/c?p?(1|3|77|100|222)\.tiff?$)"),
+    "glas": ("GlaS", ""),
+    "monuseg": ("MoNuSeg_b", ""),
+    "acdc": ("ACDC", ""),
+}
+
+
+@pytest.fixture
+def small_original(tmp_path):
+    """A few real files of a dataset, with what the plain conversion makes of them."""
+
+    def make(key: str, raw: Path):
+        name, wanted = FUZZED[key]
+        root = tmp_path / f"{name} source"
+        for file in (FOLDER / name).rglob("*"):
+            if file.is_file() and re.search(wanted, f"/{file.name}"):
+                new = root / name / file.relative_to(FOLDER / name)
+                new.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, new)
+        if key == "acdc":
+            for end in ("", "_gt"):
+                file = root / "ACDC" / "training" / "patient001" / f"patient001_frame01{end}.nii.gz"
+                shutil.copyfile(file, file.with_name(file.name.replace("01_gt", "12_gt").replace("01.nii", "12.nii")))
+        module = importlib.import_module(f"nnunet_attn.dataset_conversion.{key}")
+        folder = module.convert(root, 8, num_folds=0)
+        manifest = json.loads((folder / "manifest.json").read_text())["cases"]
+        pairs = [[root / path for path, _ in case["inputs"]] for case in manifest.values()]
+        expected = {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("*sT[rs]/*")}
+        shutil.rmtree(folder)
+        return root, [pair[0] for pair in pairs], [pair[1] for pair in pairs], expected
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [*FUZZ["HARMLESS"], *FUZZ["HARMFUL"]], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("key", FUZZED)
+def test_variants_of_originals(key, change, small_original, nnunet_folders, capfd):
+    """As the fuzz of made-up sources: the same bytes, or one line that names the file."""
+    root, images, labels, expected = small_original(key, nnunet_folders)
+    source = change(root, images, labels, np.random.default_rng(5))
+    if source is None:
+        pytest.skip("the change does not fit this dataset")
+    capfd.readouterr()
+    code = main(["convert", key, str(source), "9", "--processes", "1", "--num-folds", "0"])
+    out, error = capfd.readouterr()
+    if code == 0:
+        folder = Path(out.strip())
+        assert {str(p.relative_to(folder)): p.read_bytes() for p in folder.glob("*sT[rs]/*")} == expected
+        return
+    assert change not in FUZZ["HARMLESS"], error
+    assert (code, out, error.count("\n")) == (1, "", 1), error
+    assert str(source.parent) in error, error
+    assert list(nnunet_folders.iterdir()) == []
