@@ -23,7 +23,7 @@ from nnunet_attn.dataset_conversion.converter import Converter
 from nnunet_attn.dataset_conversion.own_names import case_names, matches, pair_by_name, parse_labels, value_lookup
 from nnunet_attn.dataset_conversion.own_pictures import choose, left_over
 from nnunet_attn.dataset_conversion.sources import Content, File
-from nnunet_attn.dataset_conversion.volumes import check_geometry, compressed, encoded, read_nifti
+from nnunet_attn.dataset_conversion.volumes import check_geometry, compressed, encoded, label_file, read_nifti
 from nnunet_attn.errors import UserError
 
 SUFFIX = re.compile(r"\.(nii|nii\.gz|nrrd|mha)$", re.IGNORECASE)
@@ -190,7 +190,7 @@ def encode(
             "same place, give --resample-mask"
         )
     values = _new_values(mask.array, label, lookup)
-    data = _label_file(mask.header, values)
+    data = label_file(mask.header, values)
     _compare_places(written[0], data, volumes[0], label)
     result = encoded(written, data, values)
     return Encoded(result.images, result.label, result.shape, result.pixels, result.notes + notes)
@@ -209,15 +209,6 @@ def _new_values(array: np.ndarray, label: Content, lookup: Mapping[int, int] | N
     for value, new in lookup.items():
         table[value] = new
     return table[array.astype(np.uint16)]
-
-
-def _label_file(header, values: np.ndarray) -> bytes:
-    import nibabel as nib
-
-    header = header.copy()
-    header.set_data_dtype(np.uint8)
-    header.set_slope_inter(1, 0)
-    return compressed(nib.Nifti1Image(values, None, header).to_bytes())
 
 
 def _compare_places(image: bytes, label: bytes, shown: Content, shown_label: Content) -> None:

@@ -155,11 +155,16 @@ def encode_nifti(
     if lookup is None and mask.array.dtype.kind in "iu":
         new_label = compressed(label.data)
     else:
-        header = mask.header.copy()
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        new_label = compressed(nib.Nifti1Image(labels, None, header).to_bytes())
+        new_label = label_file(mask.header, labels)
     return encoded([compressed(image.data)], new_label, labels)
+
+
+def label_file(header: nib.Nifti1Header, labels: np.ndarray) -> bytes:
+    """A .nii.gz of labels in the place of another file, whose header it takes."""
+    header = header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_slope_inter(1, 0)
+    return compressed(nib.Nifti1Image(labels, None, header).to_bytes())
 
 
 def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
