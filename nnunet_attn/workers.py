@@ -56,6 +56,7 @@ def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a worker
 
     def end_with_parent() -> None:
         wait([parent.sentinel])

@@ -7,7 +7,7 @@ help text everywhere. nnU-Net's own names are used where nnU-Net has the thing (
 ===================  ===================================================================================================
 ``-f``, ``--folds``  Always a list of folds. Their number is ``--num-folds``.
 ``-o``, ``--output``  What the command writes: a file or a folder. It appears when it is complete.
-``--overwrite``      Replace that output, which is refused otherwise.
+``--overwrite``      Replace a folder that is there, which is refused otherwise. Single files are replaced without it.
 ``--groups``         Which cases belong together: a CSV file of case and group, or a pattern on the cases' names.
 ``-tr``, ``--trainers``  Names of trainers; where plans may differ, ``TRAINER:PLANS``. The first is the baseline.
 ``-np``, ``--processes``  Worker processes.
