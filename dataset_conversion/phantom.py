@@ -8,6 +8,7 @@ noise keep thresholds from solving it. Everything is drawn from one seed.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,7 +20,7 @@ FRAMES = {"ED": 1, "ES": 10}
 RV, MYO, LV = 1, 2, 3
 
 
-def _inside(x, y, cx, cy, rx, ry, angle: float = 0.0) -> np.ndarray:
+def _inside(x: np.ndarray, y: np.ndarray, cx: float, cy: float, rx: Any, ry: Any, angle: float = 0.0) -> np.ndarray:
     """Squared normalised distance from an ellipse's centre; below 1 is inside. Lengths in mm."""
     dx, dy = x - cx, y - cy
     u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
@@ -85,7 +86,17 @@ class _Patient:
                     tissue[(_inside(x, y, px, py, 3.2, 3.2) < 1) & inside] = self.muscle
         return self._acquire(tissue, x, y, fine), label[fine // 2 :: fine, fine // 2 :: fine]
 
-    def _right_ventricle(self, tissue, label, x, y, cx, cy, outer, size) -> None:
+    def _right_ventricle(
+        self,
+        tissue: np.ndarray,
+        label: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        cx: float,
+        cy: float,
+        outer: float,
+        size: float,
+    ) -> None:
         """A crescent: an ellipse beside the septum less the left ventricle, with a thin wall."""
         if size < 0.45:
             return
@@ -96,7 +107,7 @@ class _Patient:
         cavity = _inside(x, y, rx_, ry_, a, b, self.septum) < 1
         tissue[cavity], label[cavity] = self.blood * 0.97, RV
 
-    def _acquire(self, tissue, x, y, fine) -> np.ndarray:
+    def _acquire(self, tissue: np.ndarray, x: np.ndarray, y: np.ndarray, fine: int) -> np.ndarray:
         ny, nx = SHAPE[1:]
         blurred = ndimage.gaussian_filter(tissue, 0.5 * fine).reshape(ny, fine, nx, fine).mean((1, 3))
         u, v = (c.reshape(ny, fine, nx, fine).mean((1, 3)) / 90 for c in (x, y))

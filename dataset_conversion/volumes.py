@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -201,7 +202,7 @@ def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
     return image, label
 
 
-def _h5py():
+def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,7 +58,12 @@ def saved_bytes(network: nn.Module, image: torch.Tensor) -> int:
     return sum(kept.values())
 
 
-def training_step(network: nn.Module, optimizer: torch.optim.Optimizer, scaler, image: torch.Tensor) -> None:
+def training_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    image: torch.Tensor,
+) -> None:
     """Forward, a mean-square loss over all maps, backward, optimiser step; fp16 autocast where ``scaler`` is given."""
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(image.device.type, torch.float16, enabled=scaler is not None):
@@ -84,7 +90,7 @@ class Subject:
     peak_memory: float = 0.0
 
 
-def seconds_of(function: Callable[[], None], device: torch.device) -> float:
+def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     """Wall time on the GPU; on the CPU the process's CPU time, which other programs disturb less."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -110,14 +116,12 @@ def measure(subjects: Sequence[Subject], image: torch.Tensor, rounds: int, progr
             s.network.train()
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            seconds = seconds_of(
-                lambda s=s: training_step(s.network, optimizers[s.name], scalers[s.name], image), device
-            )
+            seconds = seconds_of(partial(training_step, s.network, optimizers[s.name], scalers[s.name], image), device)
             if device.type == "cuda":
                 s.peak_memory = max(s.peak_memory, torch.cuda.max_memory_allocated(device))
             s.network.eval()
             with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                inference = seconds_of(lambda s=s: s.network(image), device)
+                inference = seconds_of(partial(s.network, image), device)
             if number:
                 s.training.append(seconds)
                 s.inference.append(inference)

@@ -12,6 +12,7 @@ With --plain each network is measured once more in its plain formulation, the fo
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 PLAIN = " (plain)"
 HELP = "cost of networks beside stock nnU-Net's, as ratios in one run"
@@ -58,8 +59,10 @@ def run(options: argparse.Namespace) -> None:
     image = torch.randn(options.batch, options.channels, *options.patch, device=device)
     subjects = []
     for name, make in makers.items():
-        network = make().to(device)
-        subjects.append(complexity.Subject(name, torch.compile(network) if options.compile else network))
+        network: Any = make().to(device)
+        if options.compile:
+            network = torch.compile(network)
+        subjects.append(complexity.Subject(name, network))
     with tqdm(total=len(subjects) * (options.rounds + 1), unit="round", file=sys.stderr) as bar:
         complexity.measure(subjects, image, options.rounds, bar.update)
     rows = []
@@ -95,7 +98,7 @@ class NetworkMaker:
             raise UserError(f"{trainer} is not one of our trainers; see nnunet-attn list")
         self.trainer, self.options, self.plain = trainer, options, plain
 
-    def __call__(self):
+    def __call__(self) -> Any:
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
         from nnunet_attn import trainers
@@ -110,7 +113,7 @@ class NetworkMaker:
         return use_plain_path(network, ("implementation", "form")) if self.plain else network
 
 
-def planned_configuration(patch: list[int]):
+def planned_configuration(patch: list[int]) -> Any:
     """nnU-Net's configuration of its default network for a patch of isotropic spacing."""
     from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
@@ -158,12 +161,15 @@ def in_own_process(make: NetworkMaker, options: argparse.Namespace) -> float:
     from nnunet_attn.complexity import peak_rss
 
     shape = (options.batch, options.channels, *options.patch)
-    quiet = {"initializer": warnings.simplefilter, "initargs": ("ignore", FutureWarning)}  # torch's, of its own use
+    quiet: dict[str, Any] = {
+        "initializer": warnings.simplefilter,
+        "initargs": ("ignore", FutureWarning),
+    }  # torch's, of its own use
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), **quiet) as pool:
         return pool.submit(peak_rss, make, shape).result()
 
 
-def report(rows: list[dict], options: argparse.Namespace, device) -> None:
+def report(rows: list[dict], options: argparse.Namespace, device: Any) -> None:
     import platform
     import shlex
     import sys

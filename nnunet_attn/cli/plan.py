@@ -20,6 +20,7 @@ preprocessed already are used again wherever the preprocessing is the same.
 """
 
 import argparse
+from typing import Any
 
 HELP = "write plans for one of our networks, or other plans with changes"
 
@@ -90,7 +91,7 @@ def plan_network(options: argparse.Namespace) -> None:
         if options.residual
         else (PlainPlanner, "PlainConvUNet", "Plans")
     )
-    network = pydoc.locate(getattr(trainers, NETWORKS[options.network]).networks[host])
+    network: Any = pydoc.locate(getattr(trainers, NETWORKS[options.network]).networks[host])
     memory = {} if options.gpu_memory_target is None else {"gpu_memory_target_in_gb": options.gpu_memory_target}
     with redirect_stdout(sys.stderr):  # nnU-Net prints what it plans
         planner = planner_class(
@@ -160,7 +161,7 @@ def check_dataset(dataset: str) -> None:
         raise UserError(f"{fingerprint} is missing; run nnUNetv2_plan_and_preprocess -d {number} first")
 
 
-def report(folder, plans: dict) -> None:
+def report(folder: Any, plans: dict) -> None:
     """What was planned, and the commands to go on with."""
     from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 

@@ -6,7 +6,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +60,7 @@ class Job:
             self.step("picture", self.picture)
         self.report(scores, time.monotonic() - started)
 
-    def step(self, what: str, function, *arguments):
+    def step(self, what: str, function: Callable, *arguments: object) -> Any:
         started = time.monotonic()
         print(f"{what} ...", file=self.screen, flush=True)
         result = function(*arguments)
@@ -102,14 +104,14 @@ class Job:
         trainer.num_val_iterations_per_epoch = VALIDATION_BATCHES
         end_epoch, draw = trainer.on_epoch_end, trainer.logger.plot_progress_png
 
-        def draw_at_the_end(folder):  # a second per epoch otherwise
+        def draw_at_the_end(folder: str) -> None:  # a second per epoch otherwise
             if trainer.current_epoch == trainer.num_epochs - 1:
                 draw(folder)
 
         trainer.logger.plot_progress_png = draw_at_the_end
         with tqdm(total=trainer.num_epochs, initial=trainer.current_epoch, unit="epoch", file=self.screen) as bar:
 
-            def on_epoch_end():
+            def on_epoch_end() -> None:
                 end_epoch()
                 bar.set_postfix(loss=f"{trainer.logger.get_value('train_losses', step=-1):.3f}")
                 bar.update()

@@ -24,6 +24,7 @@ Everything lies in a folder of the study's name beside the file, nnU-Net's three
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 HELP = "many trainings from one file: check, run, status, report"
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     return _show(options, matrix)
 
 
-def _show(options: argparse.Namespace, matrix) -> int:
+def _show(options: argparse.Namespace, matrix: Any) -> int:
     import sys
     import time
 

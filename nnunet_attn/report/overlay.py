@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -107,7 +108,7 @@ def _wrapped(name: str) -> str:
     return textwrap.fill(re.sub(r"(?<=[_:])(?=\w)", " ", name), 25).replace("_ ", "_").replace(": ", ":")
 
 
-def _draw(axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], colours: dict) -> None:
+def _draw(axes: Axes, row: Row, drawn: np.ndarray | None, labels: Mapping[str, int], colours: dict) -> None:
     picture = row.picture
     if drawn is not None:
         picture = picture.copy()
