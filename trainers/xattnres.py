@@ -6,15 +6,22 @@ Table 4's positions are without skip connections (its "None" is Table 3's "no sk
 initialisations are with them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from nnunet_attn.trainers.emcad import PAPER, nnUNetTrainerEMCAD
 from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
 
-SKIPS = {"replace": {"mode": "replace"}, "noSkip": {"mode": "none"}, "skipOnly": {"mode": "skip"}}
-POSITIONS = {
+SKIPS: dict[str, Mapping[str, Any]] = {
+    "replace": {"mode": "replace"},
+    "noSkip": {"mode": "none"},
+    "skipOnly": {"mode": "skip"},
+}
+POSITIONS: dict[str, Mapping[str, Any]] = {
     "encoderOnly": {"mode": "replace", "position": "encoder"},
     "decoderOnly": {"mode": "replace", "position": "decoder"},
 }
-QUERIES = {
+QUERIES: dict[str, Mapping[str, Any]] = {
     "randomQuery": {"query_init": "random"},
     "kaimingQuery": {"query_init": "kaiming"},
     "xavierQuery": {"query_init": "xavier"},

@@ -243,7 +243,7 @@ class AttendedSkips(nn.Module):
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """nnU-Net's measure of memory: values of all convolutions' outputs, and of what stands for them in DCA."""
-        size = super().compute_conv_feature_map_size(input_size)  # type: ignore[misc]  # of the network behind
+        size = super().compute_conv_feature_map_size(input_size)
         return size if self.skips is None else size + self.attention_map_size(input_size)
 
     def attention_map_size(self, input_size: Sequence[int]) -> int:

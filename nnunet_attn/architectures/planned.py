@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,10 @@ def narrow_decoder(network: nn.Module, levels: Sequence[int], *, nonlin_first: b
         )  # fmt: skip
 
 
-class OnPlans:
+Mixin: Any = object  # to mypy: with whatever the class's other base has
+
+
+class OnPlans(Mixin):
     """Runs the U-Net of nnU-Net that follows in the class's bases stage by stage, with three places for more.
 
     A network overrides ``encode``, ``join`` (what stands for the concatenation with the skip) and ``finish`` (after a
@@ -163,11 +167,11 @@ def kept_values(module: nn.Module, shapes: Sequence[Sequence[int]], *, recompute
         shapes: Of the inputs.
         recompute: Whether parts that ``recomputed`` computes again are counted by their inputs alone.
     """
-    switched = [part for part in module.modules() if getattr(part, "recompute", False) and not recompute]
+    switched: list[Any] = [part for part in module.modules() if getattr(part, "recompute", False) and not recompute]
     for part in switched:
         part.recompute = False
     kept: dict[int, int] = {}
-    alive = []
+    alive: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
