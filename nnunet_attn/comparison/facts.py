@@ -169,11 +169,11 @@ def measure_network(model: Model, facts: Facts) -> None:
 
     from nnunet_attn.complexity import gmacs
 
-    plans = PlansManager(model.plans)
-    configuration = plans.get_configuration(model.configuration)
-    channels = determine_num_input_channels(plans, configuration, model.dataset)
-    heads = plans.get_label_manager(model.dataset).num_segmentation_heads
     try:
+        plans = PlansManager(model.plans)
+        configuration = plans.get_configuration(model.configuration)
+        channels = determine_num_input_channels(plans, configuration, model.dataset)
+        heads = plans.get_label_manager(model.dataset).num_segmentation_heads
         with contextlib.redirect_stdout(io.StringIO()):
             build = recursive_find_trainer_class_by_name(model.trainer).build_network_architecture
             with torch.device("meta"):

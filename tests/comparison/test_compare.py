@@ -481,6 +481,13 @@ def test_folds_that_differ_among_themselves_are_flagged(two_rows):
     assert any(f"{OURS}: its folds differ in initial rate" in flag for flag in run().flags)
 
 
+def test_networks_that_cannot_be_built_are_compared_all_the_same(two_rows):
+    """Plans without an architecture, as these are."""
+    result = run(measure=True)
+    assert result.facts[STOCK].cost_problem.startswith("KeyError")
+    assert len(result.verdicts) == 1
+
+
 # ---- repeats ------------------------------------------------------------------------------------------------------
 
 
