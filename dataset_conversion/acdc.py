@@ -70,7 +70,7 @@ def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
     """Two cases per patient."""
     h5 = [file for file in files if file.basename.lower().endswith((".h5", ".hdf5"))]
     patients, whole, configs = _patients(files)
-    if not patients and not any(_own_patient(file) for file in files):
+    if not patients and not any(_own_patient(file)[0] for file in files):
         return _repackaged(h5, spacing)
     if spacing:
         raise UserError("SOURCE holds NIfTI volumes: their spacing is known, do not give one")
@@ -90,10 +90,16 @@ def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
     )
 
 
-def _own_patient(file: File) -> int | None:
-    """Number of the patient whose folder the file lies in."""
-    match = re.fullmatch(_PATIENT, file.folders[-1], re.IGNORECASE)
-    return int(match["patient"]) if match else None
+def _own_patient(file: File) -> tuple[int | None, tuple[str, ...]]:
+    """Number and path of the patient's folder that the file lies in, or in a folder of it; else its own folder's path.
+
+    Some unpackers make a folder of each file: ``patient001/patient001_frame01.nii/patient001_frame01.nii``.
+    """
+    for depth in range(len(file.folders), 0, -1):
+        match = re.fullmatch(_PATIENT, file.folders[depth - 1], re.IGNORECASE)
+        if match:
+            return int(match["patient"]), file.folders[:depth]
+    return None, file.folders
 
 
 def _part(file: File, number: int) -> str:
@@ -111,7 +117,7 @@ def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]
     found: dict[tuple, _Patient] = {}
     whole, configs = [], []
     for file in files:
-        own = _own_patient(file)
+        own, folder = _own_patient(file)
         frame, series = (re.fullmatch(p, file.basename, re.IGNORECASE) for p in (_FRAME, _WHOLE))
         is_config = re.fullmatch(_CONFIG, file.basename, re.IGNORECASE) is not None
         if own is None and frame is None:
@@ -122,7 +128,7 @@ def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]
         number = int(match["patient"]) if match else own
         if own is not None and match and number != own:
             raise UserError(f"{file} lies in the folder of another patient; rename it or move it")
-        key = (file.container, file.parent, number)
+        key = (file.container, folder, number)
         patient = found.setdefault(key, _Patient(number, file.place, _part(file, number)))
         if series:
             whole.append(file)

@@ -7,8 +7,10 @@ JPEG it does not read, since lossy compression spoils labels.
 
 import io
 import struct
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -43,9 +45,17 @@ def open_picture(content: Content) -> Image.Image:
     return picture
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """None of Pillow's about large pictures and damaged metadata: what is wrong is refused in our own line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _open_with_pillow(content: Content) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(content.data), formats=FORMATS) as picture:
+        with _without_warnings(), Image.open(io.BytesIO(content.data), formats=FORMATS) as picture:
             if getattr(picture, "n_frames", 1) > 1:
                 raise UserError(f"{content} holds {picture.n_frames} frames; a single picture is expected")
             picture.load()
@@ -77,7 +87,8 @@ def refuse_deep(picture: Image.Image, content: Content) -> None:
 
 def orientation(picture: Image.Image) -> int:
     """EXIF's; 1 is upright."""
-    return picture.getexif().get(_ORIENTATION, 1)
+    with _without_warnings():
+        return picture.getexif().get(_ORIENTATION, 1)
 
 
 def _without_alpha(picture: Image.Image, content: Content) -> Image.Image:
@@ -166,12 +177,12 @@ def encode_with_label(
             f"{source} is {mask_size[0]}x{mask_size[1]}, its image {image} is {picture.size[0]}x{picture.size[1]}"
         )
     picture, grey = as_channels(picture, image)
-    counts = np.bincount(label.ravel())
+    written = Image.fromarray(label)
     return Encoded(
         (encode_png(picture),),
-        encode_png(Image.fromarray(label)),
+        encode_png(written),
         label.shape,
-        {value: int(count) for value, count in enumerate(counts) if count},
+        {value: count for value, count in enumerate(written.histogram()) if count},
         notes + turned + grey,
         facts or {},
     )

@@ -78,11 +78,13 @@ def _tile(folder: Path, result: Result) -> Image.Image:
     if label is None:
         return Image.fromarray(tile)
     for value in np.unique(label[label > 0]):
-        mask = Image.fromarray((label == value).astype(np.float32))
+        mask = Image.fromarray((label == value) * np.uint8(255))
         small = np.asarray(mask.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST))
-        inside = small >= 0.5
+        inside = small > 127
         if not inside.any():  # a structure smaller than a pixel of the sheet
-            inside = small > 0
+            rows, columns = np.nonzero(label == value)
+            inside = np.zeros_like(inside)
+            inside[(rows * scale).astype(int), (columns * scale).astype(int)] = True
         outline = ndimage.binary_dilation(inside) & ~inside
         tile[outline] = COLOURS[(int(value) - 1) % len(COLOURS)]
     return Image.fromarray(tile)

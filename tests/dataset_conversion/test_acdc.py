@@ -442,3 +442,14 @@ def test_all_files_in_one_folder(acdc_source, nnunet_folders, tmp_path, refused)
     shutil.rmtree(folder)
     (flat / "patient003_frame12_gt.nii.gz").unlink()
     refused(r"patient003_frame12_gt\.nii\.gz is missing", acdc.convert, flat, 27)
+
+
+def test_a_folder_for_each_file(acdc_source, nnunet_folders):
+    """As some unpackers leave it."""
+    expected = sorted(p.name for p in (acdc.convert(acdc_source, 1) / "labelsTr").iterdir())
+    for file in list(acdc_source.rglob("*_frame*.nii.gz")):
+        data = gzip.decompress(file.read_bytes())
+        file.unlink()
+        file.with_suffix("").mkdir()
+        (file.with_suffix("") / file.with_suffix("").name).write_bytes(data)
+    assert sorted(p.name for p in (acdc.convert(acdc_source, 2) / "labelsTr").iterdir()) == expected

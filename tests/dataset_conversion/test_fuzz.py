@@ -172,7 +172,7 @@ def planes_for_colours(root, images, labels, rng):
     if not tiffs:
         return None
     for path in tiffs:
-        array = np.asarray(Image.open(path))
+        array = tifffile.imread(path)
         _again(path, np.moveaxis(array, -1, 0), photometric="rgb", planarconfig="separate")
     return root
 
@@ -183,7 +183,7 @@ def grey_tag_for_colours(root, images, labels, rng):
     if not tiffs:
         return None
     for path in tiffs:
-        _again(path, np.asarray(Image.open(path)), photometric="minisblack", planarconfig="contig")
+        _again(path, tifffile.imread(path), photometric="minisblack", planarconfig="contig")
     return root
 
 
@@ -247,7 +247,7 @@ def sixteen_bits(root, images, labels, rng):
     path = _pick(images, rng)
     if path.suffix in PICTURES:
         buffer = io.BytesIO()
-        Image.fromarray(np.full(Image.open(path).size[::-1], 999, np.uint16)).save(buffer, "PNG")
+        Image.fromarray(np.full((24, 32), 999, np.uint16)).save(buffer, "PNG")
         path.write_bytes(buffer.getvalue())
     else:
         image = sitk.ReadImage(str(path))

@@ -278,3 +278,11 @@ def test_a_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UserError, match="larger than any picture"):
         open_picture(content(RGB))
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_warnings_of_the_library(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)  # 384 pixels are warned of, 601 would be refused
+    picture = open_picture(content(RGB, exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff"))
+    assert picture.size == (24, 16)
+    encode_binary((content(RGB),), (content(MASK * np.uint8(255)),))
