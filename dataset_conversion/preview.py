@@ -84,7 +84,10 @@ def _tile(folder: Path, result: Result) -> Image.Image:
         if not inside.any():  # a structure smaller than a pixel of the sheet
             rows, columns = np.nonzero(label == value)
             inside = np.zeros_like(inside)
-            inside[(rows * scale).astype(int), (columns * scale).astype(int)] = True
+            places = [
+                (at * scale).astype(int).clip(max=n - 1) for at, n in zip((rows, columns), inside.shape, strict=True)
+            ]
+            inside[tuple(places)] = True
         outline = ndimage.binary_dilation(inside) & ~inside
         tile[outline] = COLOURS[(int(value) - 1) % len(COLOURS)]
     return Image.fromarray(tile)
