@@ -130,7 +130,7 @@ FAMILIES = {
         "arXiv:2405.06880",
         "from the paper; the released code is not used",
         ablations={
-            "noAttention": "the decoder without attention and gates; the PVTv2 encoder keeps its own (ours)",
+            "noAttention": "the decoder without attention and gates; the attention of the PVTv2 encoder stays (ours)",
         },
     ),
     "xattnres": Family(

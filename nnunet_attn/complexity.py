@@ -106,7 +106,7 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
 def measure(subjects: Sequence[Subject], image: torch.Tensor, rounds: int, progress: Callable[[], None]) -> None:
     """Time training steps and inference of all subjects in turn, ``rounds`` times after one warm-up round.
 
-    On a GPU the peak of allocated memory during a training step is taken along; on the CPU see ``peak_rss``.
+    On a GPU the peak of allocated memory during a training step is recorded as well; for the CPU see ``peak_rss``.
     """
     device = image.device
     scalers = {s.name: torch.amp.GradScaler() if device.type == "cuda" else None for s in subjects}
@@ -139,7 +139,7 @@ def memory_of_process(field_name: str) -> int:
 def peak_rss(make_network: Callable[[], nn.Module], shape: Sequence[int]) -> float:
     """Bytes that one training step needs on top of the built model; NaN where /proc does not tell (not Linux).
 
-    Run it in a process of its own: memory that an earlier step freed would be used again unseen.
+    Run it in a new process: otherwise memory that an earlier step freed would be used again and not be counted.
     """
     network, image = make_network(), torch.randn(*shape)
     optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99)

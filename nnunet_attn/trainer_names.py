@@ -103,14 +103,14 @@ def twin_names(trainer: str) -> list[str]:
 
 
 def _without_suffixes(name: str) -> str:
-    """The name without whatever looks like suffixes of ours, in any order."""
+    """The name without everything at its end that looks like one of our suffixes, in any order."""
     while (parts := name.rpartition("_"))[0] and _LOOKS_LIKE_SUFFIX.fullmatch(parts[2]):
         name = parts[0]
     return name
 
 
 def hint(name: str) -> str | None:
-    """One line for a name that is nearly one of ours or has suffixes that cannot be read; None for all others."""
+    """One line on a name that is close to one of ours or has unreadable suffixes; None for all other names."""
     if parse_trainer_name(name) is not None:
         return None
     if reason := unreadable_suffixes(name):

@@ -5,7 +5,7 @@ from nnunet_attn.training.recipe import Augmentation
 
 
 class nnUNetTrainerFIAS(MutationTrainer):
-    """FIAS with the mutation loss over its three maps; the aggregate is the prediction and in no subset of its own.
+    """FIAS with the mutation loss over its three maps; the aggregate is the prediction, and no member of the subsets.
 
     The plans give patch and batch size, the network has a fixed shape. ``NNUNET_ATTN_PRETRAINED`` takes a
     DilateFormer-Tiny checkpoint, as the paper does; without, training is from scratch.

@@ -133,7 +133,7 @@ class EMCAD(PVTNetwork):
         input_channels: Channels of the image.
         num_classes: Channels of the logits.
         drop_path_rate: Of the encoder.
-        attention: False leaves the decoder's attention and gates out; the encoder keeps its own.
+        attention: False leaves the decoder's attention and gates out; the encoder's attention stays.
         deep_supervision: Whether to return all four maps.
 
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list of four

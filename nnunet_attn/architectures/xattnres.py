@@ -28,7 +28,7 @@ SITES = ("up", "concat")
 def readers(
     channels: Sequence[int], first_history: Sequence[int], outputs: Sequence[int], *, active: bool, **options: Any
 ) -> nn.ModuleList:
-    """One XAttnRes per stage of a path; they pass on where they are not ``active``.
+    """One XAttnRes per stage of an encoder or decoder; each returns its input unchanged unless ``active``.
 
     Args:
         channels: Width of what each stage hands to its XAttnRes.

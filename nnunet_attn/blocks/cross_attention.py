@@ -48,7 +48,7 @@ class AttentionMaps(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """What both attentions share: a LayerNorm per level, and own maps per level."""
+    """What both attentions share: for each level a LayerNorm and maps of query, key, value and output."""
 
     def __init__(self, channels: Sequence[int], heads: int, implementation: str):
         super().__init__()
@@ -79,7 +79,7 @@ class CrossAttention(nn.Module):
 
 
 class ChannelCrossAttention(CrossAttention):
-    """CCA: the channels of one level ask, the channels of all levels answer. For each level i::
+    """CCA: the channels of one level are the queries, the channels of all levels the keys. For each level i::
 
         N_j = LN_j(T_j),  N = [N_0, ..., N_{L-1}]                   (P, S)
         q = wq_i N_i + bq_i,  k = wk_i N + bk_i,  v = wv_i N + bv_i
@@ -164,18 +164,18 @@ class ChannelCrossAttention(CrossAttention):
 
 
 class SpatialCrossAttention(CrossAttention):
-    """SCA: all levels together ask and answer where, each level gives the values. For each level i and each head::
+    """SCA: positions attend to positions; queries and keys of all levels, values of one. For each level i and head::
 
         N_j = LN_j(T_j),  N = [N_0, ..., N_{L-1}]                   (P, S)
         q = wq_i N + bq_i,  k = wk_i N + bk_i,  v = wv_i N_i + bv_i
         A = softmax(q k^T / sqrt(S / h))                            (P, P)
         out_i = wo_i concat_h(A v) + bo_i                           (P, C_i)
 
-    The folded form asks with ``(wq wk) N + bq wk``, so that N itself is the key of every level: ``bk`` adds one number
-    to a whole row of logits and drops out of the softmax (it stays registered, without gradient). Since rows of A sum
-    to 1, value and output maps become one, ``wo wv (A N_i) + wo bv + bo``. Keys and values shared, the queries of all
-    levels make one call of ``scaled_dot_product_attention``, in which every head carries the values of all levels side
-    by side and each level takes its own: as wide as the keys, which fused kernels want, and no P x P map is ever
+    The folded form has the queries ``(wq wk) N + bq wk``, so that N itself is the key of every level: ``bk`` adds one
+    number to a whole row of logits and drops out of the softmax (it stays registered, without gradient). Since rows of
+    A sum to 1, value and output maps become one, ``wo wv (A N_i) + wo bv + bo``. Keys and values shared, the queries of
+    all levels make one call of ``scaled_dot_product_attention``, in which every head carries the values of all levels
+    side by side and each level takes its own: as wide as the keys, which fused kernels want, and no P x P map is ever
     stored.
 
     Shape: list of (B, P, C_i) -> list of (B, P, C_i).
@@ -220,7 +220,7 @@ class SpatialCrossAttention(CrossAttention):
         return Maps(marked=marked)
 
     def queries(self, joint: torch.Tensor) -> torch.Tensor:
-        """What each level asks joint tokens with. (B, P, S) -> (B, L, P, S)."""
+        """The queries of each level, with the weights of its keys folded in. (B, P, S) -> (B, L, P, S)."""
         levels: list[Any] = [*self.maps]
         wk = torch.stack([maps.key.weight for maps in levels])  # (L, S)
         wq = torch.stack([maps.query.weight for maps in levels]) * wk

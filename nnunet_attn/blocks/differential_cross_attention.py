@@ -1,4 +1,4 @@
-"""Differential cross attention (DCA): pixels ask, means of windows answer, and two softmax maps are subtracted.
+"""Differential cross attention (DCA): queries of pixels, keys of window means, and the difference of two softmax maps.
 
 Reference: Y. Li, H. Wan, L. Lan, "DCAU-Net: Differential Cross Attention and Channel-Spatial Feature Fusion for Medical
 Image Segmentation", arXiv:2603.09530, section II-A, Eq. (1)-(7); T. Ye et al., "Differential Transformer", ICLR 2025.

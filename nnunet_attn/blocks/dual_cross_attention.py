@@ -191,5 +191,5 @@ class DualCrossAttention(nn.Module):
 
 
 def cells(sizes: Sequence[Sequence[int]], pool: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """Token grid of each level on its own, begun cells included."""
+    """Size of each level's token grid; a cell that the border cuts counts as a whole one."""
     return [tuple(-(-n // p) for n, p in zip(s, level, strict=True)) for s, level in zip(sizes, pool, strict=True)]

@@ -24,7 +24,7 @@ def channels_last(feature: torch.Tensor) -> torch.Tensor:
 
 
 def layout_of(feature: torch.Tensor) -> torch.memory_format:
-    """The layout to hand ``feature``'s successor or gradient back in."""
+    """The memory layout in which a result or gradient of ``feature`` is returned."""
     if feature.is_contiguous():
         return torch.contiguous_format
     return torch.channels_last if feature.ndim == 4 else torch.channels_last_3d
@@ -52,7 +52,7 @@ class _MaxPool(torch.autograd.Function):
 
 
 def max_pool(feature: torch.Tensor, size: Sequence[int], return_indices: bool = False) -> Any:
-    """Adaptive max pooling; the faster ordinary one, which then is the same, where the sizes divide."""
+    """Adaptive max pooling; where the sizes divide, ordinary max pooling, which gives the same and is faster."""
     ratio = [a // b for a, b in zip(feature.shape[2:], size, strict=True)]
     if all(r * b == a for r, a, b in zip(ratio, feature.shape[2:], size, strict=True)):
         pool: Callable = F.max_pool2d if len(size) == 2 else F.max_pool3d
@@ -104,7 +104,7 @@ class FeatureHistory:
     An entry is pooled to a size once, however many stages read it, and from the smallest of its pooled versions that
     gives the same result: a maximum of maxima is the maximum, as long as all sizes divide one another.
 
-    Shape: features (B, C_k, *S_k), each stage with sizes and channels of its own.
+    Shape: features (B, C_k, *S_k), where sizes and channels may differ from stage to stage.
 
     >>> from nnunet_attn.blocks import FeatureHistory
     >>> history = FeatureHistory([torch.randn(2, 32, 56, 56)])

@@ -51,11 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit code 0: done; 1: an error, said in one line on stderr; 2: wrong usage."""
     words, more = list(sys.argv[1:] if arguments is None else arguments), []
-    if words[:2] == ["study", "run"] and "--" in words:  # what follows is Snakemake's, and looks like options of ours
+    if words[:2] == ["study", "run"] and "--" in words:  # the words after "--" are for Snakemake
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     options = make_parser().parse_args(words)
     options.more = more
-    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # torch's, of its own use of itself
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="torch"
+    )  # torch warns of deprecated functions that torch itself calls
     try:
         return options.run(options) or 0
     except UserError as error:

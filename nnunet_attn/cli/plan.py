@@ -1,4 +1,4 @@
-"""Write plans: for one of our networks, planned by its own memory, or other plans with changes.
+"""Write plans: for one of our networks, sized by that network's memory, or copies of other plans with changes.
 
 1. Plans that name one of our networks, for nnU-Net's stock trainer. Patch and batch size are planned for the network's
    own memory, by nnU-Net's rules:
@@ -134,7 +134,7 @@ def change(options: argparse.Namespace) -> None:
 
 
 def check_dataset(dataset: str) -> None:
-    """Say in one line what nnU-Net's planner would stop at.
+    """Raise what nnU-Net's planner would fail with, in one line.
 
     Raises:
         UserError: nnU-Net's variables, the dataset or its fingerprint are missing.

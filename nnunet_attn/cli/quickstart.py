@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def claim(folder: Path, settings: dict[str, str]) -> None:
-    """Make ``folder`` ours, or go on with it if it is and holds the same run.
+    """Mark ``folder`` as this run's, or continue in it if it holds a run with the same settings.
 
     Raises:
         UserError: the folder holds something else, or a run with other settings.

@@ -1,4 +1,4 @@
-"""The one base class of all our trainers: what a network needs to live in nnU-Net, and nothing of nnU-Net copied.
+"""The base class of all our trainers: what a network needs in order to be trained by nnU-Net, without copied code.
 
 A trainer is class attributes (network, its arguments, recipe); nnU-Net finds it by name, see ``nnunet_attn.trainers``.
 """
@@ -55,7 +55,8 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         recipe: Fields of ``Recipe`` that differ from its defaults; merged along the base classes.
         paper_recipes: Recipes by suffix, for example ``{"paper": {...}}``; merged along the base classes.
         dimensions: Numbers of spatial axes that the network takes.
-        deep_supervision: Whether the network has several heads. Without, deep supervision stays off whatever asks.
+        deep_supervision: Whether the network has several heads. If not, deep supervision stays off, even when nnU-Net
+            switches it on.
 
     Raises:
         ValueError: at construction, if the network does not take the configuration's dimensions, or a recipe is wrong.

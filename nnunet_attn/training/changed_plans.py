@@ -30,7 +30,7 @@ def change_plans(
     patch_size: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> dict:
-    """Write ``NAME.json`` with one configuration of the plans ``source``, changed; other configurations in it stay.
+    """Write ``NAME.json``: one configuration of the plans ``source`` with changes; others that the file has are kept.
 
     The data keep their identifier unless the spacing changes. Returns the new plans.
 

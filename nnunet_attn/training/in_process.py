@@ -2,7 +2,7 @@
 
 nnU-Net starts worker processes for every step, and each imports torch again (4 to 5 s). On data of a few megabytes
 that is most of the time, so here its pools become thread pools, through the one call that all of them use. The real
-functions of nnU-Net run, on its real files. The process is left as it was found.
+functions of nnU-Net run, on its real files. Afterwards environment and pools are as before.
 """
 
 import json

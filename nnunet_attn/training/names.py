@@ -40,13 +40,13 @@ class Scheduled(Mixin):
 
 
 class Foreign(Recorded):
-    """Mixin of every suffix on a trainer that is not ours: what our trainers do whatever they are named.
+    """Mixin of every suffix on a trainer that is not ours: what our trainers always do.
 
     Honours ``NNUNET_ATTN_THREADS``, writes the run record, saves often enough for a short schedule, and sets the
     initial learning rate of ``_lr<M>e<N>``.
 
     Raises:
-        ValueError: at the start of the training, if the trainer sets a learning rate of its own, so that ``_lr``
+        ValueError: at the start of the training, if the trainer's own code sets the learning rate, so that ``_lr``
             would change nothing.
     """
 
@@ -71,9 +71,9 @@ class Foreign(Recorded):
 
 
 def find_foreign(parsed: TrainerName) -> tuple[type | None, TrainerName]:
-    """The class, nnU-Net's own or another package's, that suffixes compose on, and what is left of the suffixes.
+    """The class (nnU-Net's or another package's) that the suffixes are added to, and the suffixes that remain.
 
-    A schedule may belong to the class's name (nnU-Net has a ``nnUNetTrainerBenchmark_5epochs`` of its own).
+    A schedule may be part of a class's name, as in nnU-Net's ``nnUNetTrainerBenchmark_5epochs``.
     """
     candidates = [parsed]
     if parsed.run and parsed.epochs and not parsed.iterations and not parsed.initial_lr:
@@ -90,7 +90,7 @@ def find_foreign(parsed: TrainerName) -> tuple[type | None, TrainerName]:
 
 
 def compose_ablation(name: str, entry: Entry, module: ModuleType) -> type:
-    """The ablation's class, said to live in ``module``, which has the network's trainer and hands the class out again.
+    """The ablation's class; ``module``, the file of the network's trainer, is its module and must return it by name.
 
     Its network arguments are the entry of the trainer's table ``ablations``; a second name of an ablation
     (``Family.same``) is a subclass of that ablation.
@@ -113,7 +113,7 @@ def compose_ablation(name: str, entry: Entry, module: ModuleType) -> type:
 
 
 def compose(base: type, parsed: TrainerName, name: str, module: str) -> type:
-    """The subclass of ``base`` that ``name`` asks for, said to live in ``module`` (which must hand it out again)."""
+    """The subclass of ``base`` that ``name`` describes; ``module`` is its module and must return it by this name."""
     bases: tuple[type, ...] = (base,)
     attributes: dict[str, object] = {
         "__module__": module,

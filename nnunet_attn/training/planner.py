@@ -1,4 +1,4 @@
-"""Plans that name a network of ours, made by nnU-Net's own planners with the network's own measure of memory.
+"""Plans that name a network of ours, made by nnU-Net's planners, with memory measured by the network itself.
 
 Such plans train with the stock trainer: ``nnUNetv2_train DATASET 2d 0 -p DualCAPlans``. nnU-Net looks for planners in
 its own package only, hence the command ``nnunet-attn plan``.
@@ -40,7 +40,7 @@ PREPROCESSING = (
 
 
 class NetworkPlanner(Mixin):
-    """Makes the planner that follows in the class's bases plan for ``network`` in place of its own network.
+    """Mixin: the planner that follows in the class's bases plans for ``network`` instead of nnU-Net's network.
 
     ``network`` takes the arguments that nnU-Net plans for its own class, and measures its memory in
     ``compute_conv_feature_map_size``, as nnU-Net's do. If its constructor has ``patch_size``, it gets that, too.

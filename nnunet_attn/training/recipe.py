@@ -106,7 +106,7 @@ class WarmupScheduler(torch.optim.lr_scheduler.LRScheduler):
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or Adam over the parameters that train; 1-d parameters in a group of their own, see ``decay_1d``."""
+    """AdamW or Adam over the parameters that train; 1-d parameters form a second group, see ``decay_1d``."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -149,7 +149,7 @@ def with_augmentation(transforms: ComposeTransforms, augmentation: Augmentation)
             angle = math.radians(augmentation.rotation)
             transform.p_rotation, transform.rotation = augmentation.p_rotation, (-angle, angle)
             transform.p_scaling = augmentation.p_scaling
-        if isinstance(transform, MirrorTransform):  # its own probability is fixed at 1/2
+        if isinstance(transform, MirrorTransform):  # the transform mirrors with a fixed probability of 1/2
             probability = min(1.0, 2 * augmentation.p_mirror)
             kept += [RandomTransform(MirrorTransform((axis,)), probability) for axis in transform.allowed_axes]
             continue

@@ -8,7 +8,7 @@ VARIABLE = "NNUNET_ATTN_THREADS"
 
 
 def limit_threads() -> None:
-    """Give torch as many threads as the environment variable NNUNET_ATTN_THREADS says; without it nothing changes.
+    """Limit torch to the number of threads in the environment variable NNUNET_ATTN_THREADS, if it is set.
 
     ``nnUNetv2_train -device cpu`` takes all cores, whatever OMP_NUM_THREADS says. OMP_THREAD_LIMIT is no way around
     that: with it the first backward pass hangs.

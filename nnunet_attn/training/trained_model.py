@@ -67,7 +67,7 @@ class TrainedModel:
         return determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
 
     def network(self, fold: str) -> nn.Module:
-        """The network with the weights of a fold, in evaluation, one output.
+        """The network with the weights of a fold, in evaluation mode, with one output.
 
         Raises:
             UserError: nnU-Net does not find the trainer, or the weights are another network's.

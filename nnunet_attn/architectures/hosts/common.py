@@ -14,7 +14,7 @@ Conv = partial(ConvNormAct, bias=True, norm=None, act=None)
 
 
 class Host(nn.Module):
-    """A published 2D U-Net between nnU-Net and the plug.
+    """Base of the published 2D U-Nets: any image size in, logits out, and a place for a module (plug) on the skips.
 
     Sub-classes build ``encoder``, ``decoder`` (with ``deep_supervision`` and ``seg_layers``) and last ``skips``, and
     define ``segment`` for images whose sides are multiples of ``multiple``. Other images are padded at their lower and

@@ -1,4 +1,4 @@
-"""DoubleU-Net as the host of Dual Cross-Attention: a second U-Net looks at the image that the first one masked.
+"""DoubleU-Net as the host of Dual Cross-Attention: a second U-Net sees the image times the first one's mask.
 
 Reference: D. Jha et al., "DoubleU-Net: A Deep Convolutional Neural Network for Medical Image Segmentation", CBMS 2020,
 arXiv:2006.04868; in the form that the authors of Dual Cross-Attention (arXiv:2303.17696) released.
@@ -19,7 +19,7 @@ RATES = (1, 6, 12, 18)
 
 
 class VGGStage(nn.Sequential):
-    """3x3 convolutions with ReLU between them, none behind the last; VGG's own initialisation.
+    """3x3 convolutions with ReLU between them, none after the last; initialised as VGG is.
 
     Shape: (B, C, H, W) -> (B, C', H, W).
     """

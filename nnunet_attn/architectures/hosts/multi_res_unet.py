@@ -122,7 +122,7 @@ class DecoderStage(nn.Module):
 
 
 class MultiResUNet(Host):
-    """MultiResUNet of widths 32 to 512; the skips are the activated ends of their paths, a plug gets the sums before.
+    """MultiResUNet of widths 32 to 512; skips are activated, a plug gets the sums before the activation.
 
     With a plug, the last norm of each path (``encoder.stages.*.path.norms``) has no effect; it stays registered with
     ``requires_grad=False``, and its running statistics stay as they are.
