@@ -55,9 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     options = make_parser().parse_args(words)
     options.more = more
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module="torch"
-    )  # torch warns of deprecated functions that torch itself calls
+    # torch warns of deprecated functions that torch itself calls
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
         return options.run(options) or 0
     except UserError as error:
