@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "comparison": BOTTOM | {"complexity", "scoring", "comparison"},
     "report": BOTTOM | {"scoring", "comparison", "report"},
     "dataset_conversion": BOTTOM | {"dataset_conversion"},
-    "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "study"},
+    "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "report", "study"},
     "export": BOTTOM | {"training", "export"},
     "maps": BOTTOM | {"blocks", "scoring", "report", "training", "export", "maps"},
     "trainers": BOTTOM | {"training", "trainers"},

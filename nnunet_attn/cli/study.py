@@ -4,6 +4,8 @@
   nnunet-attn study run study.yaml        train; stop it in any way at any time, the same command goes on
   nnunet-attn study run study.yaml -- --executor slurm --jobs 8 --default-resources slurm_partition=gpu runtime=1440
   nnunet-attn study status study.yaml     how far each training is
+  nnunet-attn study report study.yaml     the report over all datasets, also of what is complete so far
+  nnunet-attn study archive study.yaml -o FOLDER     the small files that the report is made from; study report FOLDER
   nnunet-attn study list study.yaml       all jobs, a line each
 
 A study file:
@@ -26,6 +28,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nnunet_attn.cli import options as shared
+
 HELP = "many trainings from one file: check, run, status, report"
 
 
@@ -35,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def action(name: str, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
         sub.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
-        sub.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the study (default: its name, "
+        sub.add_argument("--folder", type=Path, metavar="FOLDER", help="folder of the study (default: its name, "
                          "beside the file)")  # fmt: skip
         return sub
 
@@ -47,18 +51,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     status = action("status", "show how far each training is, and the last lines of those that failed")
     status.add_argument("--all", action="store_true", help="also jobs that are done or waiting")
     status.add_argument("--watch", action="store_true", help="show it again every ten seconds, until all is done")
+    report = action("report", "write the report over all datasets, and one for each; STUDY.yaml may be an archive")
+    shared.add_output(report, "folder to write (default: report in the study's folder)")
+    shared.add_overwrite(report)
+    shared.add_folds(report, "those that are complete in every row of a dataset")
+    shared.add_groups(report)
+    report.add_argument("--nsd-tolerance", type=float, metavar="T", help="in mm (px for PNG); default: the study's, 1")
+    report.add_argument("--no-surface", action="store_true", help="leave out HD95, ASSD and NSD")
+    report.add_argument("--published", action="store_true", help="also list what the papers print, with its protocol")
+    shared.add_processes(report)
+    archive = action("archive", "copy the small files that the report needs: no checkpoints, no images")
+    shared.add_output(archive, "folder to write", required=True)
+    shared.add_overwrite(archive)
     action("list", "list all jobs with their state, a line each")
     job = action("job", "do one job, as run does for each; list shows the names")
     job.add_argument("job", metavar="JOB")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.action in ("report", "archive"):
+        return _from_small_files(options)
     from nnunet_attn.study.layout import check_folder, find_layout
     from nnunet_attn.study.matrix import make_matrix
     from nnunet_attn.study.schema import read_study
 
     study = read_study(options.study)
-    layout = find_layout(study, options.output)
+    layout = find_layout(study, options.folder)
     check_folder(layout)
     matrix = make_matrix(study, layout)
     if options.action == "run":
@@ -70,6 +88,32 @@ def run(options: argparse.Namespace) -> int:
 
         return run_job(matrix, options.job)
     return _show(options, matrix)
+
+
+def _from_small_files(options: argparse.Namespace) -> int:
+    from nnunet_attn.files import complete_folder
+    from nnunet_attn.study.archive import write_archive
+    from nnunet_attn.study.reporting import open_study, write_study_report
+
+    matrix = open_study(options.study, options.folder)
+    if options.action == "archive":
+        with complete_folder(options.output, overwrite=options.overwrite) as folder:
+            count = write_archive(matrix, folder)
+        print(f"{count} files in {options.output}; nnunet-attn study report {options.output} makes the report of them")
+        return 0
+    given = {
+        "groups": options.groups,
+        "nsd_tolerance": options.nsd_tolerance,
+        "surface": False if options.no_surface else None,
+        "published": options.published or None,
+    }
+    matrix.study.report.update({key: value for key, value in given.items() if value is not None})
+    output = options.output or matrix.layout.folder / "report"
+    with complete_folder(output, overwrite=options.overwrite or options.output is None) as folder:
+        verdicts = write_study_report(matrix, folder, folds=options.folds, processes=options.processes)
+    print("\n".join(verdicts))
+    print(f"Report: {output / 'report.html'}")
+    return 0
 
 
 def _show(options: argparse.Namespace, matrix: Any) -> int:

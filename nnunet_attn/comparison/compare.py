@@ -30,6 +30,7 @@ class Comparison:
 
     Attributes:
         rows: Trainers with plans; repeats of one are one row.
+        used: Folds that count.
         gathered: What was scored, and the files.
         facts: By row.
         labels: The dataset's classes and their label values.
@@ -43,6 +44,7 @@ class Comparison:
     dataset: str
     configuration: str
     rows: list[Row]
+    used: list[str]
     gathered: Gathered
     facts: dict[str, Facts]
     labels: Classes
@@ -182,6 +184,7 @@ def compare(
         dataset=name,
         configuration=configuration,
         rows=rows,
+        used=counted,
         gathered=gathered,
         facts=facts,
         labels=classes,

@@ -3,10 +3,11 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_attn.comparison.results import DEFAULT_PLANS, Model, read_model
+from nnunet_attn.comparison.stored import stored_scores
 from nnunet_attn.comparison.test_set import check_test_folders
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.cases import Job, Rules, score_cases
@@ -45,7 +46,7 @@ class Gathered:
 def find_models(
     dataset: str, configuration: str, trainers: Sequence[str], folds: Sequence[str] | None, *, test: bool
 ) -> list[Model]:
-    """Read the results folders of ``TRAINER[:PLANS]`` rows.
+    """Read the results folders of ``TRAINER[:PLANS[:CONFIGURATION]]`` rows.
 
     Args:
         folds: Folds to read; by default those of splits_final.json (five without), for a test set those that are there.
@@ -61,10 +62,11 @@ def find_models(
     splits = find_splits(dataset)
     models = []
     for row in trainers:
-        trainer, _, plans = row.partition(":")
-        folder = results / f"{trainer}__{plans or DEFAULT_PLANS}__{configuration}"
+        trainer, plans, own = (*row.split(":"), "", "")[:3]
+        folder = results / f"{trainer}__{plans or DEFAULT_PLANS}__{own or configuration}"
         default = folds_in(folder) if test else [str(i) for i in range(len(splits or range(FOLDS)))]
-        models.append(read_model(folder, list(folds or default), splits))
+        model = read_model(folder, list(folds or default), splits)
+        models.append(replace(model, named=bool(own) and own != configuration))
     return models
 
 
@@ -115,6 +117,21 @@ def _add_surface_metrics(scores: ModelScores, jobs: Sequence[Job], model: Model,
     return unit
 
 
+def _add_stored(scores: ModelScores, model: Model, folds: Sequence[str], rules: Rules) -> str | None:
+    """Take surface metrics from what ``nnunet-attn evaluate`` stored with each fold; the unit, None if one has none."""
+    found = {}
+    for fold in folds:
+        stored = stored_scores(model.folder / f"fold_{fold}", model.folds[fold].cases, rules)
+        if stored is None:
+            return None
+        found[fold], unit = stored
+    for (fold, case), classes in scores.items():
+        for name, values in classes.items():
+            stored_values = found[fold][case][name]
+            values |= {m: stored_values[m] for m in (*SURFACE, "ml_pred", "ml_ref") if m in stored_values}
+    return unit
+
+
 def from_validation(
     models: Sequence[Model],
     folds: Sequence[str],
@@ -137,21 +154,26 @@ def from_validation(
         result.predictions[model.name] = {case: model.validation(fold) / f"{case}{ending}" for fold, case in cases}
     try:
         folder = references or find_references(models[0].folder.parent.name)
-    except UserError as error:
-        result.surface_problem = str(error)
-        return result
+    except UserError:
+        folder = Path("references")  # of an archive; told below, unless all scores are stored
     result.references = {case: folder / f"{case}{ending}" for _, case in cases}
-    everything = [*result.references.values(), *(p for files in result.predictions.values() for p in files.values())]
-    gone = [path for path in everything if not path.is_file()]
     if not surface:
         result.surface_problem = "left out as asked"
-    elif gone:
+        return result
+    left = []
+    for model in models:
+        unit = _add_stored(result.scores[model.name], model, folds, rules) if references is None else None
+        result.unit = unit or result.unit
+        left += [] if unit else [model]
+    files = (path for model in left for path in result.predictions[model.name].values())
+    gone = [path for path in (*files, *(result.references.values() if left else ())) if not path.is_file()]
+    if gone:
         result.surface_problem = f"{len(gone)} files are missing, {gone[0]} first"
-    else:
-        for model in models:
-            files = result.predictions[model.name]
-            jobs = [Job(case, fold, files[case], result.references[case]) for fold, case in cases]
-            result.unit = _add_surface_metrics(result.scores[model.name], jobs, model, rules, processes)
+        return result
+    for model in left:
+        files_of = result.predictions[model.name]
+        jobs = [Job(case, fold, files_of[case], result.references[case]) for fold, case in cases]
+        result.unit = _add_surface_metrics(result.scores[model.name], jobs, model, rules, processes)
     return result
 
 

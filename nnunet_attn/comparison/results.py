@@ -64,7 +64,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Model:
-    """One row of a comparison: a trainer with plans and configuration, and its folds."""
+    """One training of a comparison: a trainer with plans and configuration, and its folds.
+
+    ``named``: the configuration is another than the comparison's and belongs to the name.
+    """
 
     folder: Path
     trainer: str
@@ -74,10 +77,17 @@ class Model:
     fingerprint: dict | None
     plans: dict
     folds: dict[str, Fold]
+    named: bool = False
 
     @property
     def name(self) -> str:
-        return self.trainer if self.plans_name == DEFAULT_PLANS else f"{self.trainer}:{self.plans_name}"
+        return self.name_with(self.trainer)
+
+    def name_with(self, trainer: str) -> str:
+        """The row's name with another trainer, as of a repeat."""
+        if self.named:
+            return f"{trainer}:{self.plans_name}:{self.configuration}"
+        return trainer if self.plans_name == DEFAULT_PLANS else f"{trainer}:{self.plans_name}"
 
     @property
     def complete(self) -> list[Fold]:

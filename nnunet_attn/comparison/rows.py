@@ -3,14 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_attn.comparison.results import DEFAULT_PLANS, Fold, Model
+from nnunet_attn.comparison.results import Fold, Model
 from nnunet_attn.errors import UserError
 from nnunet_attn.trainer_names import without_run
-
-
-def row_name(trainer: str, plans_name: str) -> str:
-    """The name of a row: the trainer without ``_run<K>``, and the plans unless they are nnU-Net's default."""
-    return without_run(trainer) if plans_name == DEFAULT_PLANS else f"{without_run(trainer)}:{plans_name}"
 
 
 @dataclass(frozen=True)
@@ -18,7 +13,7 @@ class Row:
     """One line of a comparison: a trainer with its plans, trained once or repeatedly (``_run<K>``).
 
     Attributes:
-        name: See ``row_name``.
+        name: The trainer without ``_run<K>``, with plans and configuration unless they are the usual ones.
         runs: The trained models, in the order of their names' numbers.
     """
 
@@ -48,7 +43,7 @@ def fold_rows(models: Sequence[Model]) -> list[Row]:
     """
     found: dict[str, list[Model]] = {}
     for model in models:
-        found.setdefault(row_name(model.trainer, model.plans_name), []).append(model)
+        found.setdefault(model.name_with(without_run(model.trainer)), []).append(model)
     if len(found) < 2:
         raise UserError(
             f"--trainers names repeats of {next(iter(found))} only, which are one row; name a second trainer to compare"

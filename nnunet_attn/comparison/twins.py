@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from nnunet_attn.comparison.facts import Facts
 from nnunet_attn.comparison.paired import difference_of
-from nnunet_attn.comparison.rows import Row, row_name
+from nnunet_attn.comparison.rows import Row
 from nnunet_attn.comparison.scores import CASE_MEAN, Scores
 from nnunet_attn.comparison.statistics import Difference
 from nnunet_attn.scoring.groups import Groups
@@ -64,7 +64,7 @@ def find_twins(rows: Sequence[Row], scores: Scores, facts: Mapping[str, Facts]) 
     names = {row.name for row in rows}
     result = []
     for row in rows:
-        candidates = (row_name(trainer, row.model.plans_name) for trainer in twin_names(row.trainer))
+        candidates = (row.model.name_with(trainer) for trainer in twin_names(row.trainer))
         twin = next((name for name in candidates if name in names), None)
         difference = None if twin is None else difference_of(scores, row.name, twin, CASE_MEAN, "Dice")
         if twin is None or difference is None:

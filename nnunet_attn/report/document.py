@@ -52,7 +52,14 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Heading | Text | Items | Table | Picture | Folded
+@dataclass(frozen=True)
+class Links:
+    """Pages that lie beside the document: path and words of each."""
+
+    pages: Sequence[tuple[str, str]]
+
+
+Block = Heading | Text | Items | Table | Picture | Folded | Links
 
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -122,6 +129,11 @@ def _html(block: Block, folder: Path) -> str:
                 f'<figure{" class=wide" if wide else ""} tabindex="0"><figcaption>{words}</figcaption>'
                 f'<img alt="{words}" src="data:{MEDIA[path.suffix]};base64,{data}"></figure>'
             )
+        case Links(pages):
+            links = (
+                f'<li><a href="{html.escape(path, quote=True)}">{_breakable(words)}</a></li>' for path, words in pages
+            )
+            return "<ul>" + "".join(links) + "</ul>"
         case Folded(title, blocks):
             inner = "\n".join(_html(b, folder) for b in blocks)
             return f"<details><summary>{html.escape(title)}</summary>\n{inner}\n</details>"
@@ -163,6 +175,8 @@ def _markdown(block: Block) -> str:
             return (f"{_markdown_text(caption)}\n\n" if caption else "") + "\n".join(cells)
         case Picture(path, words, _):
             return f"![{_markdown_text(words)}]({path.as_posix()})\n\n{_markdown_text(words)}"
+        case Links(pages):
+            return "\n".join(f"- [{_markdown_text(words)}]({path})" for path, words in pages)
         case Folded(title, blocks):
             return f"### {_markdown_text(title)}\n\n" + "\n\n".join(map(_markdown, blocks))
 

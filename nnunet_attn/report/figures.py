@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nnunet_attn.comparison.curves import learning_curves
 from nnunet_attn.comparison.facts import Facts
 from nnunet_attn.comparison.paired import overall
+from nnunet_attn.comparison.rows import Row
 from nnunet_attn.comparison.scores import CASE_MEAN, Scores
 from nnunet_attn.report.overlay import COLOURS
 from nnunet_attn.scoring.groups import INDEPENDENT
@@ -44,11 +46,11 @@ def short_names(rows: Sequence[str]) -> dict[str, str]:
     return dict(zip(rows, unique, strict=True))
 
 
-def _colours(rows: Sequence[str]) -> dict[str, str]:
+def row_colours(rows: Sequence[str]) -> dict[str, str]:
     return {row: GREY if i == 0 else COLOURS[(i - 1) % len(COLOURS)] for i, row in enumerate(rows)}
 
 
-def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     figure.savefig(paths[0], metadata={"Date": None}, bbox_inches="tight")
     figure.savefig(paths[1], dpi=150, bbox_inches="tight")
@@ -75,7 +77,7 @@ def case_titles(scores: Scores) -> dict[str, str]:
 def box_plot(scores: Scores, folder: Path) -> list[Path]:
     """Dice of every case, by class and row, as dots with box (quartiles, whiskers to 1.5 IQR)."""
     rows, classes = scores.rows, case_titles(scores)
-    colours, names = _colours(rows), short_names(rows)
+    colours, names = row_colours(rows), short_names(rows)
     figure = Figure(figsize=(max(5.0, 0.5 + (0.3 + 0.35 * len(rows)) * len(classes)), 3.6))
     axes = figure.subplots()
     for j, row in enumerate(rows):
@@ -96,13 +98,13 @@ def box_plot(scores: Scores, folder: Path) -> list[Path]:
     axes.set(ylabel="Dice", xlim=(-0.6, len(classes) - 0.4))
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.15), ncols=min(3, len(rows)))
-    return _save(figure, folder, "dice_by_case")
+    return save_figure(figure, folder, "dice_by_case")
 
 
 def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> list[Path]:
     """Difference in Dice to the baseline: each group as a dot, the mean over cases with its 95 % interval."""
     rows, classes = scores.rows, case_titles(scores)
-    colours, names = _colours(rows), short_names(rows)
+    colours, names = row_colours(rows), short_names(rows)
     figure = Figure(figsize=(6.4, 0.9 + (0.35 + 0.3 * (len(rows) - 1)) * len(classes)))
     axes = figure.subplots()
     for j, row in enumerate(rows[1:]):
@@ -129,7 +131,7 @@ def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> 
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
     below = -0.55 / figure.get_size_inches()[1]
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, below), ncols=1)
-    return _save(figure, folder, "dice_difference")
+    return save_figure(figure, folder, "dice_difference")
 
 
 def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts], folder: Path) -> list[Path]:
@@ -138,7 +140,7 @@ def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts],
     known = [c for c in COSTS if sum(getattr(facts[row], c[0]) is not None for row in rows) >= 2]
     if not known:
         return []
-    colours, names = _colours(rows), short_names(rows)
+    colours, names = row_colours(rows), short_names(rows)
     dice = summary[(summary["class"] == overall(scores)) & (summary.metric == "Dice")].set_index("row")
     figure = Figure(figsize=(3.1 * len(known), 2.9))
     panels = np.atleast_1d(figure.subplots(1, len(known), sharey=True))
@@ -167,10 +169,40 @@ def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts],
         ncols=min(3, len(rows)),
     )
     figure.tight_layout()
-    return _save(figure, folder, "dice_against_cost")
+    return save_figure(figure, folder, "dice_against_cost")
+
+
+def curves_plot(rows: Sequence[Row], used: Sequence[str], folder: Path) -> list[Path]:
+    """Pseudo Dice and losses by epoch from nnU-Net's logs: mean over folds and repeats, and their range."""
+    curves = {row.name: learning_curves(row.folds(used)) for row in rows}
+    if not any(len(curve.epochs) > 1 for curve in curves.values()):
+        return []
+    names = [row.name for row in rows]
+    colours, short = row_colours(names), short_names(names)
+    figure = Figure(figsize=(9.3, 2.9))
+    panels = figure.subplots(1, 3)
+    titles = {
+        "mean_dice": "pseudo Dice",
+        "val_loss": "validation loss",
+        "train_loss": "training loss",
+    }
+    for axes, (key, title) in zip(panels, titles.items(), strict=True):
+        for name, curve in curves.items():
+            middle, low, high = curve.of[key]
+            axes.plot(curve.epochs, middle, color=colours[name], linewidth=1, label=short[name])
+            axes.fill_between(curve.epochs, low, high, color=colours[name], alpha=0.15, linewidth=0)
+        axes.set(xlabel="epoch", title=title)
+        axes.grid(color="#dddddd", linewidth=0.6)
+    handles, labels = panels[0].get_legend_handles_labels()
+    place = dict(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(rows)))
+    figure.legend(handles, labels, fontsize=8, frameon=False, **place)
+    figure.tight_layout()
+    return save_figure(figure, folder, "learning_curves")
 
 
 def draw_figures(
+    rows: Sequence[Row],
+    used: Sequence[str],
     scores: Scores,
     summary: pd.DataFrame,
     differences: pd.DataFrame,
@@ -188,5 +220,9 @@ def draw_figures(
                 f"Paired difference in Dice to the baseline; dots: {dots}; diamond: mean with 95 % interval",
             ),
             (cost_plot(scores, summary, facts, folder), "Mean Dice with 95 % interval against what it costs"),
+            (
+                curves_plot(rows, used, folder),
+                "Learning curves: mean over folds and repeats, and their range. The pseudo Dice is of patches",
+            ),
         ]
     return [(paths[0], words) for paths, words in drawn if paths]

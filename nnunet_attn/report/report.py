@@ -1,4 +1,4 @@
-"""A comparison as one folder: self-contained report.html, report.md, CSV tables, comparison.json, figures, overlays."""
+"""A comparison as one folder: self-contained report.html, report.md, tables (CSV, LaTeX), comparison.json, pictures."""
 
 import platform
 import sys
@@ -12,6 +12,7 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
 from nnunet_attn.report.figures import draw_figures
+from nnunet_attn.report.latex import latex_tables
 from nnunet_attn.report.overlay import overlay
 from nnunet_attn.report.tables import Tables
 from nnunet_attn.scoring.folders import image_files
@@ -67,7 +68,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
 
 
 def _figures(c: Comparison, folder: Path) -> list[Block]:
-    drawn = draw_figures(c.scores, c.summary, c.differences, c.facts, folder / "figures")
+    drawn = draw_figures(c.rows, c.used, c.scores, c.summary, c.differences, c.facts, folder / "figures")
     return [Heading("Figures"), *(Picture(path.relative_to(folder), words, wide=True) for path, words in drawn)]
 
 
@@ -130,12 +131,19 @@ def command() -> list[str]:
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
+def main_tables(comparison: Comparison) -> list[Table]:
+    """Results and differences, as for a paper."""
+    tables = Tables(comparison)
+    return [block for block in (*tables.results(), *tables.differences()) if isinstance(block, Table)]
+
+
 def write_report(comparison: Comparison, folder: Path, *, published: bool = False) -> None:
     """Fill ``folder`` with the report in all its forms."""
     title = f"{comparison.dataset}, {comparison.configuration}: {len(comparison.rows)} trainers compared"
     comparison.scores.long_table().to_csv(folder / "cases.csv", index=False)
     comparison.summary.to_csv(folder / "summary.csv", index=False)
     comparison.differences.to_csv(folder / "differences.csv", index=False)
+    (folder / "tables.tex").write_text(latex_tables(main_tables(comparison)), encoding="utf-8")
     packages = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     content = {"format": 1, "command": command(), "packages": packages, **comparison.to_json()}
     write_json(folder / "comparison.json", content)

@@ -21,15 +21,18 @@ def _digits(metric: str) -> int:
     return 2 if metric in DISTANCES else 4
 
 
-def _number(value: float | None, digits: int = 4, sign: str = "") -> str:
+def cell_number(value: float | None, digits: int = 4, sign: str = "") -> str:
+    """A number for a cell of a table; a dash where there is none."""
     return "–" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _title(metric: str, unit: str) -> str:
+def metric_title(metric: str, unit: str) -> str:
+    """A metric with the unit of its distances."""
     return {"HD95": f"HD95 ({unit})", "ASSD": f"ASSD ({unit})", "HD95_voxel": "HD95 (voxels)"}.get(metric, metric)
 
 
@@ -75,15 +78,15 @@ class Tables:
 
         def cell(row: str, name: str, metric: str) -> str:
             s, d = self._summary(row, name, metric), _digits(metric)
-            return f"{_number(s['mean'], d)} ± {_number(s.sd, d)}"
+            return f"{cell_number(s['mean'], d)} ± {cell_number(s.sd, d)}"
 
         def with_interval(row: str, metric: str) -> str:
             s, d = self._summary(row, self.overall, metric), _digits(metric)
-            return f"{_number(s['mean'], d)} ({_number(s.low, d)} to {_number(s.high, d)})"
+            return f"{cell_number(s['mean'], d)} ({cell_number(s.low, d)} to {cell_number(s.high, d)})"
 
         lines = [[self.short[row], *(with_interval(row, m) for m in self.metrics)] for row in self.names]
         caption = f"{self._overall_title()}, with 95 % interval"
-        header = ["", *(_title(m, self.unit) for m in self.metrics)]
+        header = ["", *(metric_title(m, self.unit) for m in self.metrics)]
         blocks: list[Block] = [Heading("Results"), Table(header, lines, caption)]
         if len(c.scores.classes) > 1:
             blocks.append(self._by_class(cell))
@@ -106,9 +109,9 @@ class Tables:
         lines = []
         for row in self.comparison.rows:
             spread = (self._summary(row.name, self.overall, m).run_sd for m in self.metrics)
-            numbers = [_number(sd, _digits(m)) for sd, m in zip(spread, self.metrics, strict=True)]
+            numbers = [cell_number(sd, _digits(m)) for sd, m in zip(spread, self.metrics, strict=True)]
             lines.append([self.short[row.name], str(len(row.runs)), *numbers])
-        header = ["", "repeats", *(_title(m, self.unit) for m in self.metrics)]
+        header = ["", "repeats", *(metric_title(m, self.unit) for m in self.metrics)]
         caption = f"{self._overall_title()}: standard deviation between repeats of the same training"
         return Table(header, lines, caption)
 
@@ -118,11 +121,11 @@ class Tables:
         for name, title in self.titles.items():
             for row in self.names:
                 s = self._summary(row, name, metric)
-                interval = f"{_number(s.low, d)} to {_number(s.high, d)}"
-                numbers = [_number(s["mean"], d), interval, _number(s.sd, d), _number(s["median"], d)]
+                interval = f"{cell_number(s.low, d)} to {cell_number(s.high, d)}"
+                numbers = [cell_number(s["mean"], d), interval, cell_number(s.sd, d), cell_number(s["median"], d)]
                 rows.append([title, self.short[row], *numbers, str(s.cases), *self._counts(row, name)])
         header = ["class", "row", "mean", "95 % interval", "sd", "median", "cases", "missed", "invented"]
-        return Table(header, rows, f"{_title(metric, self.unit)} in detail", left=2)
+        return Table(header, rows, f"{metric_title(metric, self.unit)} in detail", left=2)
 
     def _counts(self, row: str, name: str) -> list[str]:
         """Cases in which a class was missed altogether, and in which it was predicted but absent."""
@@ -144,9 +147,9 @@ class Tables:
             d, rows = _digits(metric), []
             shown = c.differences[c.differences.metric == metric]
             for r in sorted(shown.to_dict("records"), key=lambda r: order[r["class"]]):
-                interval = f"{_number(r['low'], d, '+')} to {_number(r['high'], d, '+')}"
+                interval = f"{cell_number(r['low'], d, '+')} to {cell_number(r['high'], d, '+')}"
                 record = f"{r['wins']} / {r['ties']} / {r['losses']}"
-                mean = _number(r["mean"], d, "+")
+                mean = cell_number(r["mean"], d, "+")
                 title = titles[r["class"]] + (" (tested)" if r["primary"] else "")
                 rows.append(
                     [
@@ -155,12 +158,12 @@ class Tables:
                         mean,
                         interval,
                         record,
-                        _p(r["p"]),
-                        _p(r["p_holm"]),
+                        p_text(r["p"]),
+                        p_text(r["p_holm"]),
                         str(r["groups"]),
                     ]
                 )
-            return Table(header, rows, f"{_title(metric, self.unit)}: row minus {self.baseline}", left=2)
+            return Table(header, rows, f"{metric_title(metric, self.unit)}: row minus {self.baseline}", left=2)
 
         dropped = c.differences[(c.differences.metric == "Dice") & (c.differences.only_in_one > 0)]
         notes = [
@@ -186,8 +189,8 @@ class Tables:
         for twin in self.comparison.twins:
             d = twin.difference
             lines.append([
-                self.short[twin.row], self.short[twin.twin], _number(d.mean, 4, "+"),
-                f"{_number(d.low, 4, '+')} to {_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
+                self.short[twin.row], self.short[twin.twin], cell_number(d.mean, 4, "+"),
+                f"{cell_number(d.low, 4, '+')} to {cell_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
                 percent(twin.parameters), percent(twin.step_time),
             ])  # fmt: skip
         if not lines:
@@ -203,7 +206,8 @@ class Tables:
     def worst(self, cases: pd.DataFrame, *, baseline: bool) -> Table:
         """The worst cases of a row, beside the baseline unless it is the baseline."""
         lines = [
-            [r.case, _number(r.dice), _number(r.baseline), _number(r.difference, sign="+")] for r in cases.itertuples()
+            [r.case, *map(cell_number, (r.dice, r.baseline)), cell_number(r.difference, sign="+")]
+            for r in cases.itertuples()
         ]
         header = ["case", "mean Dice", self.baseline, "difference"]
         return Table(header[:2], [line[:2] for line in lines]) if baseline else Table(header, lines)
@@ -215,8 +219,8 @@ class Tables:
     def costs(self) -> list[Block]:
         facts = [self.comparison.facts[row] for row in self.names]
         lines = {
-            "parameters (M)": [_number(f.parameters and f.parameters / 1e6, 2) for f in facts],
-            "GMACs": [_number(f.gmacs, 2) for f in facts],
+            "parameters (M)": [cell_number(f.parameters and f.parameters / 1e6, 2) for f in facts],
+            "GMACs": [cell_number(f.gmacs, 2) for f in facts],
             "seconds per epoch": [_recorded(f.epoch_seconds, 2) for f in facts],
             "hours of these trainings": [_recorded(f.hours, 2) for f in facts],
             "trainings": [str(f.trainings) for f in facts],
@@ -266,7 +270,7 @@ class Tables:
             if found is not None:
                 ours = self._summary(row.name, self.overall, "Dice")["mean"]
                 hd95 = "–" if found.hd95 is None else f"{found.hd95:.2f}"
-                rows.append([self.short[row.name], _number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
+                rows.append([self.short[row.name], cell_number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
         if not rows:
             return [Heading("Published numbers"), Text("The papers print none for these trainers on this dataset.")]
         header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95", "paper"]

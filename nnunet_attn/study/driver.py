@@ -40,7 +40,7 @@ def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
 
 def job_command(matrix: Matrix) -> list[str]:
     """The command that does one job, its id left out; it works from any folder and on any node."""
-    study = ["study", "job", str(matrix.study.file.resolve()), "-o", str(matrix.layout.folder)]
+    study = ["study", "job", str(matrix.study.file.resolve()), "--folder", str(matrix.layout.folder)]
     return [sys.executable, "-m", "nnunet_attn.cli.main", *study]
 
 

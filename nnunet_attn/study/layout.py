@@ -140,4 +140,4 @@ def check_folder(layout: Layout) -> None:
         UserError: there is a file of that name.
     """
     if layout.folder.exists() and not layout.folder.is_dir():
-        raise UserError(f"{layout.folder} is not a folder; give the study's folder with -o")
+        raise UserError(f"{layout.folder} is not a folder; give the study's folder with --folder")

@@ -122,7 +122,7 @@ class Study:
     datasets: tuple[DatasetChoice, ...]
     rows: tuple[Row, ...]
     retries: int
-    report: dict[str, object] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -400,7 +400,7 @@ def _check_fit(document: Document, row: Row, dataset: DatasetChoice) -> None:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
-def _report(top: Reader) -> dict[str, object]:
+def _report(top: Reader) -> dict[str, Any]:
     """The options of ``nnunet-attn compare`` that a report takes."""
     if "report" not in top.content:
         return {}

@@ -1,8 +1,6 @@
 """Jobs that train and predict, with nnU-Net's own commands; they go on from what an earlier try has left."""
 
-import csv
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_attn.comparison.results import summary_scores
+from nnunet_attn.comparison.stored import read_stored, same_dice
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_folder
 from nnunet_attn.scoring.classes import Classes
@@ -108,17 +107,7 @@ def scores_fit(fold: Path) -> bool:
     description = fold.parent / "dataset.json"
     ending = json.loads(description.read_text(encoding="utf-8"))["file_ending"]
     cases = summary_scores(fold / "validation" / "summary.json", Classes.from_file(description), ending)
-    stored = {(case, name): v["Dice"] for case, classes in cases.items() for name, v in classes.items()}
-    with (fold / SCORES).open(encoding="utf-8", newline="") as file:
-        scored = {
-            (line["case"], line["class"]): float(line["value"] or "nan")
-            for line in csv.DictReader(file)
-            if line["metric"] == "Dice"
-        }
-    return scored.keys() == stored.keys() and all(
-        math.isclose(value, scored[key], abs_tol=1e-5) or (math.isnan(value) and math.isnan(scored[key]))
-        for key, value in stored.items()
-    )
+    return same_dice(read_stored(fold / SCORES), cases)
 
 
 def predict(run: "Run") -> dict[str, object]:

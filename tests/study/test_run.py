@@ -25,7 +25,7 @@ pytest.importorskip("snakemake")
 def faked(fake, monkeypatch):  # noqa: F811
     """A study whose jobs run the stand-in for nnU-Net."""
     wrapper = str(fake.file.parent / "wrapper.py")
-    command = [sys.executable, wrapper, "study", "job", str(fake.file), "-o", str(fake.layout.folder)]
+    command = [sys.executable, wrapper, "study", "job", str(fake.file), "--folder", str(fake.layout.folder)]
     monkeypatch.setattr(driver, "job_command", lambda matrix: command)
     return fake
 
@@ -147,14 +147,15 @@ def test_the_phantom_with_kills_at_random_moments(phantom):
         time.sleep(rng.uniform(8, 25))
         if driver_process.poll() == 0:
             break
-        if driver_process.poll() is not None or rng.random() < 0.5:
+        trainings = [pid for pid in pids_of("nnUNetv2_train 27") if str(phantom.parent) in environment_of(pid)]
+        if trainings and kills.count("training") <= kills.count("driver"):
+            os.killpg(rng.choice(trainings), signal.SIGKILL)
+            kills.append("training")
+        elif driver_process.poll() is not None or rng.random() < 0.5:
             driver_process.kill()
             driver_process.wait()
             kills.append("driver")
             driver_process = begin(phantom, "--cores", "2")
-        elif trainings := [pid for pid in pids_of("nnUNetv2_train 27") if str(phantom.parent) in environment_of(pid)]:
-            os.killpg(rng.choice(trainings), signal.SIGKILL)
-            kills.append("training")
         if len(kills) >= 8:
             break
     assert driver_process.wait(timeout=3600) == 0 or begin(phantom, "--cores", "2").wait(timeout=3600) == 0

@@ -1,0 +1,113 @@
+"""A study's numbers over datasets: comparisons side by side, and networks against themselves without attention."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nnunet_attn.comparison.compare import Comparison
+from nnunet_attn.comparison.flags import unlearned_classes
+from nnunet_attn.comparison.paired import overall
+from nnunet_attn.comparison.scores import CASE_MEAN
+from nnunet_attn.comparison.statistics import ALPHA, holm, is_significant, smallest_p
+
+RANKED = "Dice"
+
+
+@dataclass
+class Side:
+    """One dataset of a study.
+
+    Attributes:
+        name: Of the dataset, with the configuration.
+        rows: The study's name of each row of the comparison, the baseline first.
+        results: Per row and metric: mean, low, high, run_sd, repeats (``summarise`` of the overall mean).
+        differences: Per row and metric, to the baseline, on the mean per case (``compare_with_baseline``).
+        twins: Networks against themselves without attention, Holm-corrected over the pairs of the dataset.
+        cost: Seconds per epoch and hours of a training, by row.
+        flags: Of the comparison.
+        unlearned: Rows that have hardly learned.
+    """
+
+    name: str
+    rows: list[str]
+    results: pd.DataFrame
+    differences: pd.DataFrame
+    twins: pd.DataFrame
+    cost: pd.DataFrame
+    flags: list[str]
+    unit: str
+    groups: str
+    groups_known: bool
+    smallest_p: float
+    unlearned: list[str]
+
+
+def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
+    """What the report over datasets keeps of one comparison.
+
+    Args:
+        comparison: Of one dataset.
+        names: The study's name of each row by the comparison's.
+    """
+    c = comparison
+    summary = c.summary[c.summary["class"] == overall(c.scores)].copy()
+    differences = c.differences[c.differences["class"] == CASE_MEAN].copy()
+    for table in (summary, differences):
+        table["row"] = [names[row] for row in table.row]
+    facts = [c.facts[row] for row in c.names]
+    cost = pd.DataFrame({
+        "row": [names[row] for row in c.names],
+        "epoch_seconds": [f.epoch_seconds for f in facts],
+        "hours": [f.hours / f.trainings if f.hours and f.trainings else None for f in facts],
+    })  # fmt: skip
+    return Side(
+        name=c.dataset,
+        rows=[names[row] for row in c.names],
+        results=summary,
+        differences=differences,
+        twins=compare_twins(c, names),
+        cost=cost,
+        flags=c.flags,
+        unit=c.gathered.unit,
+        groups=c.groups.counted(),
+        groups_known=c.groups.known,
+        smallest_p=smallest_p(len(set(c.groups.of.values())), len(c.names) - 1),
+        unlearned=[names[row] for row in unlearned_classes(c.scores)],
+    )
+
+
+def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
+    """The comparison's twins with p-values that are corrected over them."""
+    found = comparison.twins
+    lines = []
+    for twin, p in zip(found, holm([twin.difference.p for twin in found]), strict=True):
+        d = twin.difference
+        significant = comparison.groups.known and is_significant(d, p)
+        lines.append({
+            "network": names[twin.row], "without": names[twin.twin], "mean": d.mean, "low": d.low, "high": d.high,
+            "p_holm": p, "significant": significant, "groups": d.groups,
+            "possible": smallest_p(d.groups, len(found)) < ALPHA,
+        })  # fmt: skip
+    columns = ("network", "without", "mean", "low", "high", "p_holm", "significant", "groups", "possible")
+    return pd.DataFrame(lines, columns=list(columns))
+
+
+def mean_ranks(sides: Sequence[Side], rows: Sequence[str]) -> pd.DataFrame:
+    """Rank of each row by mean Dice on each dataset that has all rows (1 is best; ties share), its mean and spread."""
+    ranks = []
+    for side in sides:
+        dice = side.results[side.results.metric == RANKED].set_index("row")["mean"]
+        if all(row in dice.index for row in rows) and dice.loc[list(rows)].notna().all():
+            ranks.append(stats.rankdata(-np.round(dice.loc[list(rows)].to_numpy(), 12)))
+    array = np.array(ranks).reshape(len(ranks), len(rows))
+    empty = len(ranks) == 0
+    return pd.DataFrame({
+        "row": list(rows),
+        "datasets": len(ranks),
+        "mean": np.full(len(rows), np.nan) if empty else array.mean(0),
+        "best": np.full(len(rows), np.nan) if empty else array.min(0),
+        "worst": np.full(len(rows), np.nan) if empty else array.max(0),
+    })  # fmt: skip

@@ -1,0 +1,57 @@
+"""``study archive``: the small files of a study, enough for its report: no checkpoints, no images, no predictions."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from nnunet_attn.study.layout import Layout
+from nnunet_attn.study.matrix import Matrix
+from nnunet_attn.study.outputs import SCORES
+from nnunet_attn.study.reporting import GROUPS_FILE, STUDY_FILE
+
+OF_DATASET = {"raw": ("dataset.json", "manifest.json"), "preprocessed": ("dataset.json", "splits_final.json")}
+OF_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
+OF_FOLD = (
+    "debug.json",
+    "nnunet_attn_run.json",
+    SCORES,
+    str(Path(SCORES).with_suffix(".json")),
+    "validation/summary.json",
+)
+LOGS = "training_log_*.txt"
+
+
+def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
+    """Files of a study that an archive holds, with their places in it."""
+    layout: Layout = matrix.layout
+    for name in matrix.names:
+        for part, files in OF_DATASET.items():
+            root = getattr(layout, part)
+            for file in files:
+                yield root / name / file, f"nnUNet_{part}/{name}/{file}"
+        for path in sorted((layout.preprocessed / name).glob("*.json")):
+            if path.name not in OF_DATASET["preprocessed"]:
+                yield path, f"nnUNet_preprocessed/{name}/{path.name}"
+    for job in matrix.trainings:
+        fold = layout.results / job.id.partition("/")[2]
+        place = f"nnUNet_results/{job.id.partition('/')[2]}"
+        for file in OF_MODEL:
+            yield fold.parent / file, f"{place.rpartition('/')[0]}/{file}"
+        for file in (*OF_FOLD, *(path.name for path in fold.glob(LOGS))):
+            yield fold / file, f"{place}/{file}"
+
+
+def write_archive(matrix: Matrix, folder: Path) -> int:
+    """Fill an empty folder; returns the number of files. What is not there yet is left out."""
+    shutil.copyfile(matrix.study.file, folder / STUDY_FILE)
+    groups = matrix.study.report.get("groups")
+    if groups:
+        shutil.copyfile(Path(str(groups)), folder / GROUPS_FILE)
+    count = 1
+    for source, place in archived_files(matrix):
+        target = folder / place
+        if source.is_file() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+            count += 1
+    return count
