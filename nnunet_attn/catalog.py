@@ -56,6 +56,7 @@ class Entry:
         options: Keyword arguments of the network that a user may set through ``network_kwargs``.
         arguments: Arguments that stand in for the plans, for networks that follow them.
         dimensions: Numbers of spatial axes that the network takes.
+        pretrained_encoder: Name of the published encoder whose weights the network can start from.
     """
 
     family: str
@@ -69,6 +70,7 @@ class Entry:
     dimensions: tuple[int, ...] = (2,)
     input_channels: int = 3
     num_classes: int = 9
+    pretrained_encoder: str = ""
     image_size: tuple[int, ...] = (224, 224)
 
     @property
@@ -328,6 +330,7 @@ ENTRIES: tuple[Entry, ...] = (
             "noAttention": Cost(25_222_463, 5.9914),
         },
         options=("dmk", "fusion", "mixatt", "attention", "mca_gate", "out_norm", "sr_ratio", "dropout", "drop_path"),
+        pretrained_encoder="DilateFormer-Tiny",
         input_channels=1,
         image_size=(256, 256),
     ),
@@ -387,6 +390,7 @@ ENTRIES: tuple[Entry, ...] = (
         },
         paper_cost="28.09 M, 5.76 G (thop gives the host's 5.60)",
         options=("mode", "deepest", "query_init", "query_std", "drop_path_rate"),
+        pretrained_encoder="PVTv2-B2",
         num_classes=1,
         image_size=(256, 256),
     ),
@@ -398,6 +402,7 @@ ENTRIES: tuple[Entry, ...] = (
         ablation_costs={"noAttention": Cost(26_705_168, 5.7840)},
         paper_cost="26.76 M, 5.60 G (thop)",
         options=("drop_path_rate", "attention"),
+        pretrained_encoder="PVTv2-B2",
         num_classes=1,
         image_size=(256, 256),
     ),

@@ -7,13 +7,15 @@ from nnunet_attn.training.recipe import Augmentation
 class nnUNetTrainerFIAS(MutationTrainer):
     """FIAS with the mutation loss over its three maps; the aggregate is the prediction, and no member of the subsets.
 
-    The plans give patch and batch size, the network has a fixed shape. ``NNUNET_ATTN_PRETRAINED`` takes a
-    DilateFormer-Tiny checkpoint, as the paper does; without, training is from scratch.
+    The plans give patch and batch size, the network has a fixed shape. The paper says that it
+    starts from a pre-trained DilateFormer; that this is the published DilateFormer-Tiny, trained on ImageNet, is our
+    inference. ``NNUNET_ATTN_PRETRAINED`` takes such a checkpoint; without, training is from scratch.
 
     ``_paper`` (arXiv:2411.10881, implementation details): Adam 1e-4 with L2 decay 1e-4, 0.4 Dice + 0.6 CE, rotation,
     zoom, shift and flips. The paper also has 256x256 images and batches of 2: patch and batch come from the plans
     here. Our choices, where it is silent: 1000 epochs of 250 iterations (it prints no number, so there is no ratio to
-    give), poly rate, rotation up to 20 degrees, each transform with probability 1/2, clip at nnU-Net's own 12.
+    give), poly rate, rotation up to 20 degrees, shifts up to a tenth of the patch, each transform with probability 1/2,
+    clip at nnU-Net's own 12. Dice loss and choice of patches are nnU-Net's, see ``nnunet_attn.trainers.emcad``.
     """
 
     network = "nnunet_attn.architectures.fias.FIAS"
@@ -33,7 +35,7 @@ class nnUNetTrainerFIAS(MutationTrainer):
             "weight_ce": 0.6,
             "weight_dice": 0.4,
             "mutation": "mean",
-            "augmentation": Augmentation(rotation=20, p_scaling=0.5),
+            "augmentation": Augmentation(rotation=20, p_scaling=0.5, shift=0.1),
         }
     }
     ablations = {

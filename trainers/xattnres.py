@@ -1,6 +1,7 @@
 """XAttnRes on nnU-Net's own networks, on the paper's U-Net and on EMCAD.
 
-``_paper``: EMCAD's recipe, which the paper says it follows strictly; see ``nnunet_attn.trainers.emcad``.
+``_paper``: EMCAD's recipe, which the paper says it follows strictly; see ``nnunet_attn.trainers.emcad``, also
+for what differs from the released training.
 
 Table 4's positions are without skip connections (its "None" is Table 3's "no skip"), so ours are, too; Table 5's
 initialisations are with them.

@@ -95,8 +95,8 @@ class DilateFormer(nn.Module):
 
     Deviations: attention in forms that need no unfolded map and no attention matrix; no fixed image size. The biases of
     the convolutions before BatchNorm (``stages.*.downsample.proj.0.bias``) are the released code's; their gradient is
-    zero. Linear weights start from a normal distribution of deviation 0.02 truncated at 2 (our choice, as in other
-    vision transformers), convolutions from torch's default.
+    zero. Linear weights start from a normal distribution of deviation 0.02 truncated at 2, as in the released code,
+    convolutions from torch's default.
     """
 
     def __init__(self, input_channels: int = 3, *, drop_path: float = 0.1, attention: bool = True):

@@ -126,11 +126,11 @@ class FIAS(nn.Module):
     Reference: Liu, Xu, Ho, "FIAS: Feature Imbalance-Aware Medical Image Segmentation with Dynamic Fusion and Mixing
     Attention", ISBI 2025 (arXiv:2411.10881).
 
-    Deviations: the paper trains from ImageNet weights of the transformer, which are the user's to provide. Our choices,
-    where the paper is silent: the four decoder blocks sit at 1/32 to 1/4, block 1 without a predecessor; the last
-    convolution of a block narrows the channels; Dropout2d with 0.1; heads bilinear to the full size; the prediction is
-    the sum of logits over all three maps. The biases of the convolutions before BatchNorm in
-    ``encoder.stages.*.downsample`` are the checkpoint's and have zero gradient.
+    Deviations: the paper starts from a pre-trained DilateFormer, by our inference the published "Tiny" with its
+    ImageNet weights, which are the user's to provide. Our choices, where the paper is silent: the four decoder blocks
+    sit at 1/32 to 1/4, block 1 without a predecessor; the last convolution of a block narrows the channels; Dropout2d
+    with 0.1; heads bilinear to the full size; the prediction is the sum of logits over all three maps. The biases of
+    the convolutions before BatchNorm in ``encoder.stages.*.downsample`` are the checkpoint's and have zero gradient.
     """
 
     # what a classifier's checkpoint holds beyond the encoder

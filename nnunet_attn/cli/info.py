@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> None:
         else:
             ablations = [f"_{name}: {family.describe(name)}" for name in entry.ablations] or ["none"]
             print("  ablations   " + "\n              ".join(ablations))
+        if entry.pretrained_encoder:
+            print(f"  pretrained  encoder {entry.pretrained_encoder}, see NNUNET_ATTN_PRETRAINED")
         print(f"  options     {', '.join(entry.options) or 'none'}")
     if parsed.base == STOCK:
         rate = f"initial rate {parsed.initial_lr:g}, " if parsed.initial_lr else ""

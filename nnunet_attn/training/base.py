@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -19,20 +20,24 @@ from torch import nn
 
 from nnunet_attn.files import sha256
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
-from nnunet_attn.training.pretrained import load_encoder, published_weights
+from nnunet_attn.training.pretrained import (
+    PRETRAINED_VARIABLE,
+    cannot_take_weights,
+    load_encoder,
+    published_weights,
+)
 from nnunet_attn.training.recipe import (
     SGD,
     Recipe,
     WarmupScheduler,
     clip_gradients,
+    loaded_region,
     make_optimizer,
     save_interval,
     with_augmentation,
 )
-from nnunet_attn.training.record import Recorded, bare_network
+from nnunet_attn.training.record import FROM_SCRATCH, Recorded, bare_network
 from nnunet_attn.training.threads import limit_threads
-
-PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
 
 
 def merged(cls: type, attribute: str) -> dict:
@@ -86,8 +91,6 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         self.num_epochs = self.settings.num_epochs
         self.num_iterations_per_epoch = self.settings.num_iterations_per_epoch
         self.enable_deep_supervision = self.deep_supervision
-        self.pretrained: str | dict = "from scratch"
-        self._restoring = False
 
     # ---- network ----------------------------------------------------------------------------------------------------
 
@@ -158,21 +161,25 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         self.save_every = save_interval(self.num_epochs)
         super().initialize()
         if not self._restoring:
-            self.pretrained = self.load_pretrained()
             self.print_to_log_file(f"Encoder weights: {self.pretrained}")
 
-    def load_pretrained(self) -> str | dict:
+    def load_weights(self) -> str | dict:
         """Load encoder weights; what was loaded goes into the record.
 
         They come from the file that NNUNET_ATTN_PRETRAINED names ("none": from nowhere), else, for networks on an
         encoder of timm (``timm_encoder``), from timm's published weights where these can be had.
+
+        Raises:
+            ValueError: a file is named, but the network has no ``encoder``, or not the file's.
         """
         network: Any = self.bare_network
         path: str | Path | None = os.environ.get(PRETRAINED_VARIABLE)
         if not path and hasattr(network, "timm_encoder"):
             path = self.published_weights(network.timm_encoder)
         if not path or path == "none":
-            return "from scratch"
+            return FROM_SCRATCH
+        if not hasattr(network, "encoder"):
+            raise ValueError(cannot_take_weights(type(self).__name__))
         ignored, rename = getattr(network, "ignored_pretrained_keys", ()), getattr(network, "pretrained_names", dict)
         report = load_encoder(network.encoder, Path(path), ignored, rename)
         return {"file": Path(path).name, "sha256": sha256(Path(path)), "report": report}
@@ -191,10 +198,6 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         if self.is_ddp:
             torch.distributed.broadcast_object_list(found)
         return found[0]
-
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        self._restoring = True
-        super().load_checkpoint(filename_or_checkpoint)
 
     def configure_optimizers(self) -> Any:
         if self.settings.optimizer == "SGD":
@@ -218,6 +221,13 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         weighted.weight_ce, weighted.weight_dice = self.settings.weight_ce, self.settings.weight_dice
         return CheckedLoss(loss)
 
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        rotation, dummy_2d, size, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.settings.augmentation is not None:
+            patch_size = self.configuration_manager.patch_size
+            size = np.array(loaded_region(patch_size, self.settings.augmentation, one_slice=dummy_2d))
+        return rotation, dummy_2d, size, axes
+
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         transforms = super().get_training_transforms(*args, **kwargs)
         if self.settings.augmentation is None:
@@ -239,7 +249,6 @@ class AttnTrainer(Recorded, nnUNetTrainer):
         return super().run_facts() | {
             "network_kwargs": merged(type(self), "network_kwargs"),
             "recipe": asdict(self.settings),
-            "pretrained": self.pretrained,
         }
 
     def save_checkpoint(self, filename: str) -> None:

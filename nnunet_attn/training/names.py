@@ -1,6 +1,7 @@
 """Makes the trainer classes that are named by suffixes instead of being written down: ablations, recipes, schedules."""
 
 import dataclasses
+import os
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +12,9 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_attn.catalog import FAMILIES, Entry
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import AttnTrainer
+from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights
 from nnunet_attn.training.recipe import save_interval
-from nnunet_attn.training.record import Recorded
+from nnunet_attn.training.record import FROM_SCRATCH, UNKNOWN, Recorded
 from nnunet_attn.training.threads import limit_threads
 
 Mixin: Any = object  # to mypy: with whatever the class's other base has
@@ -47,7 +49,7 @@ class Foreign(Recorded):
 
     Raises:
         ValueError: at the start of the training, if the trainer's own code sets the learning rate, so that ``_lr``
-            would change nothing.
+            would change nothing, or if the environment names encoder weights, which the trainer does not load.
     """
 
     asked_lr: float | None = None
@@ -58,6 +60,13 @@ class Foreign(Recorded):
         if self.asked_lr is not None:
             self.initial_lr = self.asked_lr
         super().initialize()
+
+    def load_weights(self) -> str | dict:
+        """Nothing is loaded; another package's trainer may have done so itself, in ``initialize``."""
+        if os.environ.get(PRETRAINED_VARIABLE, "none") not in ("", "none"):
+            raise ValueError(cannot_take_weights(type(self).__name__))
+        known = all(cls.__module__.startswith(("nnunetv2.", "nnunet_attn.", "builtins")) for cls in type(self).__mro__)
+        return FROM_SCRATCH if known else UNKNOWN
 
     def configure_optimizers(self) -> Any:
         optimizer, scheduler = super().configure_optimizers()

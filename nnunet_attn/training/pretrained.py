@@ -10,6 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from nnunet_attn.catalog import ENTRIES
+
+PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
 
 
@@ -68,6 +71,15 @@ def published_weights(model: str, *, timeout: float = 5.0) -> Path:
     with urllib.request.urlopen(request, timeout=timeout):
         pass
     return Path(huggingface_hub.hf_hub_download(**file))
+
+
+def cannot_take_weights(trainer: str) -> str:
+    """One line on a trainer that has no encoder for the file that NNUNET_ATTN_PRETRAINED names."""
+    able = ", ".join(f"{e.trainer} ({e.pretrained_encoder})" for e in ENTRIES if e.pretrained_encoder)
+    return (
+        f"{PRETRAINED_VARIABLE} names a file of encoder weights, but the network of {trainer} cannot take it; those of "
+        f"{able} can. Unset the variable, or set it to none."
+    )
 
 
 def load_encoder(

@@ -1,7 +1,9 @@
 """How a network is trained: the numbers (``Recipe``), the optimiser and schedule made of them, the augmentation."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
@@ -26,13 +28,17 @@ class Augmentation:
         rotation: Largest angle in degrees.
         p_rotation: Probability of a rotation.
         p_mirror: Probability of a flip, per axis.
-        p_scaling: Probability of nnU-Net's zoom by 0.7 to 1.4. A shift needs no entry: patches are cropped at random.
+        p_scaling: Probability of nnU-Net's zoom by 0.7 to 1.4.
+        shift: Largest shift along each axis, as a share of the patch; zeros and background come in at the border.
+        p_shift: Probability of a shift.
     """
 
     rotation: float
     p_rotation: float = 0.5
     p_mirror: float = 0.5
     p_scaling: float = 0.0
+    shift: float = 0.0
+    p_shift: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Recipe:
     """One training recipe; the defaults are ours for every family (AdamW as in nnU-Net's Primus trainers).
 
     Attributes:
-        optimizer: "AdamW", "Adam" (L2 decay), or "SGD": stock nnU-Net's optimiser, decay on all parameters, poly rate.
+        optimizer: "AdamW", "Adam" (L2 decay), or "SGD": stock nnU-Net's optimiser, which has no warm-up and no betas,
+            decays all parameters and follows the poly schedule; ``SGD`` below is such a recipe.
         decay_1d: Whether norms, biases and other 1-d parameters decay, too, as by torch's default and so in the papers.
         warmup: Share of the epochs with linearly rising rate, at least one epoch where it is not 0.
         schedule: "poly" (exponent 0.9) or "constant".
@@ -54,7 +61,7 @@ class Recipe:
     initial_lr: float = 3e-4
     weight_decay: float = 5e-2
     decay_1d: bool = False
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[float, float] | None = (0.9, 0.98)
     warmup: float = 0.05
     schedule: str = "poly"
     clip: float = 1.0
@@ -72,9 +79,28 @@ class Recipe:
             raise ValueError(f"schedule must be poly or constant, got {self.schedule!r}")
         if self.mutation not in ("mean", "sum"):
             raise ValueError(f"mutation must be mean or sum, got {self.mutation!r}")
+        if self.optimizer == "SGD":
+            asked = {"schedule": "poly", "warmup": 0.0, "betas": None, "decay_1d": True}
+            ignored = [f"{key}={getattr(self, key)!r}" for key, value in asked.items() if getattr(self, key) != value]
+            if ignored:
+                raise ValueError(
+                    f"SGD is stock nnU-Net's and does not act on {', '.join(ignored)}; it takes "
+                    f"{', '.join(f'{key}={value!r}' for key, value in asked.items())}"
+                )
+        elif self.betas is None:
+            raise ValueError(f"{self.optimizer} needs betas")
 
 
-SGD = {"optimizer": "SGD", "initial_lr": 1e-2, "weight_decay": 3e-5, "warmup": 0.0, "schedule": "poly", "clip": 12.0}
+SGD = {
+    "optimizer": "SGD",
+    "initial_lr": 1e-2,
+    "weight_decay": 3e-5,
+    "decay_1d": True,
+    "betas": None,
+    "warmup": 0.0,
+    "schedule": "poly",
+    "clip": 12.0,
+}
 
 
 class WarmupScheduler(torch.optim.lr_scheduler.LRScheduler):
@@ -129,6 +155,52 @@ def save_interval(epochs: int) -> int:
     return min(50, max(1, epochs // 20))
 
 
+class Shift(BasicTransform):
+    """Moves image and labels by whole pixels, up to ``share`` of each axis; zeros come in at the border.
+
+    Shape: image and segmentation (C, *size)
+    """
+
+    def __init__(self, share: float, probability: float):
+        super().__init__()
+        self.share, self.probability = share, probability
+
+    def get_parameters(self, **data: Any) -> dict:
+        """Pixels to move along each axis."""
+        size = data["image"].shape[1:]
+        if torch.rand(()) >= self.probability:
+            return {"steps": [0] * len(size)}
+        largest = [round(self.share * n) for n in size]
+        return {"steps": [int(torch.randint(-most, most + 1, ())) for most in largest]}
+
+    def _apply_to_image(self, img: torch.Tensor, steps: list[int]) -> torch.Tensor:
+        result = torch.zeros_like(img)
+        target = tuple(slice(max(0, s), n + min(0, s)) for s, n in zip(steps, img.shape[1:], strict=True))
+        source = tuple(slice(max(0, -s), n + min(0, -s)) for s, n in zip(steps, img.shape[1:], strict=True))
+        result[(slice(None), *target)] = img[(slice(None), *source)]
+        return result
+
+    _apply_to_segmentation = _apply_to_regr_target = _apply_to_image
+
+
+def loaded_region(patch_size: Sequence[int], augmentation: Augmentation, *, one_slice: bool) -> list[int]:
+    """Size of the region to load so that the patch, rotated in one plane by any angle up to the augmentation's, fits.
+
+        max_phi (n cos phi + m sin phi) = sqrt(n^2 + m^2) if the angle reaches atan(m / n), else it is at the angle
+
+    for an axis of n pixels and the other axis of the plane, m; the largest over the planes. nnU-Net sizes the region
+    for its own angles, which for elongated patches are 15 degrees. ``one_slice``: rotations keep the first axis.
+    """
+    angle, zoom = math.radians(min(augmentation.rotation, 90.0)), 0.85 if augmentation.p_scaling else 1.0
+
+    def extent(n: int, m: int) -> float:
+        return n * math.cos(angle) + m * math.sin(angle) if angle < math.atan2(m, n) else math.hypot(n, m)
+
+    axes = range(int(one_slice), len(patch_size))
+    longest = {i: max(extent(patch_size[i], patch_size[j]) for j in axes if j != i) for i in axes}
+    return [math.ceil(longest[i] / zoom) if i in longest else int(n) for i, n in enumerate(patch_size)]
+
+
 INTENSITY = (
     GaussianNoiseTransform,
     GaussianBlurTransform,
@@ -149,6 +221,10 @@ def with_augmentation(transforms: ComposeTransforms, augmentation: Augmentation)
             angle = math.radians(augmentation.rotation)
             transform.p_rotation, transform.rotation = augmentation.p_rotation, (-angle, angle)
             transform.p_scaling = augmentation.p_scaling
+            kept.append(transform)
+            if augmentation.shift:
+                kept.append(Shift(augmentation.shift, augmentation.p_shift))
+            continue
         if isinstance(transform, MirrorTransform):  # the transform mirrors with a fixed probability of 1/2
             probability = min(1.0, 2 * augmentation.p_mirror)
             kept += [RandomTransform(MirrorTransform((axis,)), probability) for axis in transform.allowed_axes]

@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +15,14 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_attn.files import write_json
+from nnunet_attn.files import sha256, write_json
 
 Mixin: Any = object  # to mypy: with whatever the class's other base has
 
 NAME = "nnunet_attn_run.json"
+FROM_SCRATCH = "from scratch"
+UNKNOWN = "unknown"
+FILE_UNKNOWN = "weights loaded, file unknown"
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "dynamic-network-architectures", "timm", "numpy")
 
 
@@ -63,21 +67,41 @@ def attention_lambdas(network: nn.Module) -> dict[str, float]:
     return {name: compute().item() for name, compute in layers if compute is not None}
 
 
+def read_record(folder: str | Path) -> dict:
+    """The run record in a fold's folder; empty where there is none."""
+    path = Path(folder) / NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def fingerprint(network: nn.Module) -> list[float]:
+    """Numbers that tell whether any weight or buffer of the network has changed."""
+    return [t.double().sum().item() for t in bare_network(network).state_dict().values()]
+
+
+def asked_weights(command: Sequence[str]) -> str | None:
+    """The file that a command line of nnUNetv2_train hands to ``-pretrained_weights``; argparse takes shorter forms."""
+    if Path(command[0]).stem not in ("nnUNetv2_train", "run_training"):
+        return None
+    for n, word in enumerate(command):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("-pr") and "-pretrained_weights".startswith(flag):
+            return value if equals else (*command, None)[n + 1]
+    return None
+
+
 class RunRecord:
     """One file per fold; each start or continuation of the training is a session in it.
 
-    Content: ``trainer``, ``network``, ``network_kwargs``, ``recipe``, ``pretrained`` ("from scratch" or the file's name
-    and SHA-256), ``sessions``: environment, command, first epoch, seconds per epoch, peak memory in bytes
-    (allocated and reserved on the GPU, else null), ``attention_lambda`` by layer, a value per epoch.
+    Content: ``trainer``, ``network``, ``network_kwargs``, ``recipe``, ``pretrained`` (see ``Recorded``), ``sessions``:
+    environment, command, first epoch, seconds per epoch, peak memory in bytes (allocated and reserved on the GPU, else
+    null), ``attention_lambda`` by layer, a value per epoch.
     """
 
     def __init__(self, folder: Path, facts: dict, first_epoch: int, device: torch.device):
         self.path, self.device = Path(folder) / NAME, device
         self.content: dict[str, Any] = {"format": 1, **facts, "sessions": []}
-        if first_epoch > 0 and self.path.is_file():
-            before = json.loads(self.path.read_text(encoding="utf-8"))
-            self.content["sessions"] = before["sessions"]
-            self.content |= {key: before[key] for key in ("pretrained",) if key in before}
+        if first_epoch > 0:
+            self.content["sessions"] = read_record(folder).get("sessions", [])
         self.session: dict[str, Any] = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -104,9 +128,46 @@ class RunRecord:
 
 
 class Recorded(Mixin):
-    """Mixin of trainers that write the run record; ``run_facts`` says what goes into it."""
+    """Mixin of trainers that write the run record; ``run_facts`` says what goes into it.
+
+    Attributes:
+        pretrained: Where the weights come from that the training starts with: "from scratch"; name, SHA-256 and report
+            of a file, whether it was named to ``load_weights`` or to nnU-Net's ``-pretrained_weights``; "weights
+            loaded, file unknown" where they changed between ``initialize`` and the start of the training; "unknown"
+            after a continuation without a record.
+    """
 
     run_record: RunRecord | None = None
+    pretrained: str | dict = FROM_SCRATCH
+    _restoring = False
+    _initial: list[float] | None = None
+
+    def initialize(self) -> None:
+        """nnU-Net's set-up, then the weights that a fresh training starts with."""
+        super().initialize()
+        if not self._restoring:
+            self.pretrained = self.load_weights()
+        self._initial = fingerprint(self.network)
+
+    def load_weights(self) -> str | dict:
+        """Load what a fresh training starts with, and say what it was."""
+        return FROM_SCRATCH
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        self._restoring = True
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def origin_of_weights(self) -> str | dict:
+        """What ``pretrained`` is at the start of the training, by all that has happened until then."""
+        if self.current_epoch > 0:
+            return read_record(self.output_folder).get("pretrained", UNKNOWN)
+        if fingerprint(self.network) == self._initial:
+            return self.pretrained
+        file = asked_weights(sys.argv)
+        if file is None or not Path(file).is_file():
+            return FILE_UNKNOWN
+        report = "the whole network but its segmentation layers, by nnU-Net's -pretrained_weights"
+        return {"file": Path(file).name, "sha256": sha256(Path(file)), "report": report}
 
     def run_facts(self) -> dict:
         """What does not change from session to session."""
@@ -121,9 +182,13 @@ class Recorded(Mixin):
             "patch_size": list(self.configuration_manager.patch_size),
             "compiled": self._do_i_compile(),
             "processes": torch.distributed.get_world_size() if self.is_ddp else 1,
+            "pretrained": self.pretrained,
         }
 
     def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        self.pretrained = self.origin_of_weights()
         super().on_train_start()
         if self.local_rank == 0:
             self.run_record = RunRecord(self.output_folder, self.run_facts(), self.current_epoch, self.device)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunet_attn import trainers
+from nnunet_attn.files import sha256
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import AttnTrainer, merged
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.names import compose
 from nnunet_attn.training.recipe import SGD
+from nnunet_attn.training.record import asked_weights
 
 
 class SmallNet(nn.Module):
@@ -34,6 +37,15 @@ class SmallNet(nn.Module):
         if not self.decoder.deep_supervision:
             return full
         return [full, self.decoder.seg_layers[1](features[..., ::2, ::2])]
+
+
+class BareNet(SmallNet):
+    """A network without ``encoder``."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.body = self.encoder
+        del self.encoder
 
 
 class OneHead(AttnTrainer):
@@ -63,7 +75,6 @@ class WrongNumber(TwoHeads):
 @pytest.fixture
 def make(images_2d, tmp_path, monkeypatch):
     """``make(cls)`` gives a trainer of ``cls`` for fold 0 in a folder of its own."""
-    import sys
     import types
 
     module = types.ModuleType("tests_small_net")
@@ -242,7 +253,7 @@ def test_stock_trainers_with_our_suffixes(make, monkeypatch):
     assert record["recipe"]["initial_lr"] == trainer.optimizer.defaults["lr"] == 3e-3
     assert record["sessions"][0]["environment"]["threads"] == 1
     assert trainer.save_every == 1
-    assert "pretrained" not in record
+    assert record["pretrained"] == "from scratch"
 
     class OwnRate(nnUNetTrainer):
         def configure_optimizers(self):
@@ -252,3 +263,81 @@ def test_stock_trainers_with_our_suffixes(make, monkeypatch):
     parsed = TrainerName("OwnRate", None, initial_lr=1e-3)
     with pytest.raises(ValueError, match=r"sets its own initial learning rate \(1e-05\), so _lr has no effect"):
         make(compose(OwnRate, parsed, "OwnRate_lr1e3", __name__), epochs=None).initialize()
+
+
+def recorded(trainer) -> dict:
+    return json.loads((Path(trainer.output_folder) / "nnunet_attn_run.json").read_text())
+
+
+STOCK_SHORT = "nnUNetTrainer_1epoch_1iterations"
+
+
+@pytest.mark.parametrize("stock", [False, True])
+@pytest.mark.parametrize("told", [True, False])
+def test_weights_that_nnunet_loads_are_recorded(stock, told, make, tmp_path, monkeypatch):
+    """nnUNetv2_train -pretrained_weights loads between initialize and run_training, as a user of the API may do."""
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    trainer = make(getattr(trainers, STOCK_SHORT), epochs=None) if stock else make(OneHead, epochs=1, iterations=1)
+    trainer.initialize()
+    file = tmp_path / "other.pth"
+    torch.save({"network_weights": {k: v + 1 for k, v in trainer.network.state_dict().items()}}, file)
+    load_pretrained_weights(trainer.network, str(file))
+    if told:
+        monkeypatch.setattr(sys, "argv", ["/bin/nnUNetv2_train", "901", "2d", "0", "-pretrained", str(file)])
+    trainer.on_train_start()
+    pretrained = recorded(trainer)["pretrained"]
+    if told:
+        assert (pretrained["file"], pretrained["sha256"]) == ("other.pth", sha256(file))
+    else:
+        assert pretrained == "weights loaded, file unknown"
+    assert json.loads((Path(trainer.output_folder) / "debug.json").read_text())["pretrained"] == str(pretrained)
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("nnUNetv2_train 1 2d 0 -pretrained_weights a.pth --npz", "a.pth"),
+        ("nnUNetv2_train 1 2d 0 -pretrained_weights=a.pth", "a.pth"),
+        ("/opt/run_training.py 1 2d 0 -pre a.pth", "a.pth"),
+        ("nnUNetv2_train 1 2d 0 -p Plans --c", None),
+        ("nnUNetv2_train 1 2d 0 -pretrained_weights", None),
+        ("my_script.py -pretrained_weights a.pth", None),
+    ],
+)
+def test_file_on_the_command_line(command, file):
+    assert asked_weights(command.split()) == file
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_continued_without_a_record_is_unknown(stock, make):
+    def new():
+        if stock:
+            return make(trainers.nnUNetTrainer_2epochs_1iterations, epochs=None, resume=True)
+        return make(OneHead, iterations=1, resume=True)
+
+    trainer = new()
+    trainer.initialize()
+    trainer.current_epoch = 1
+    trainer.save_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth"))
+    for expected in ("unknown", "from scratch"):
+        resumed = new()
+        resumed.load_checkpoint(os.path.join(trainer.output_folder, "checkpoint_latest.pth"))
+        resumed.on_train_start()
+        record = recorded(resumed)
+        assert record["pretrained"] == expected
+        record["pretrained"] = "from scratch"
+        (Path(trainer.output_folder) / "nnunet_attn_run.json").write_text(json.dumps(record))
+
+
+def test_networks_without_an_encoder_refuse_encoder_weights(make, monkeypatch):
+    monkeypatch.setenv("NNUNET_ATTN_PRETRAINED", "encoder.pth")
+
+    class NoEncoder(OneHead):
+        @classmethod
+        def network_class(cls, configuration_manager):
+            return BareNet
+
+    for trainer in (make(trainers.nnUNetTrainer_2epochs, epochs=None), make(NoEncoder)):
+        with pytest.raises(ValueError, match=r"cannot take it; those of .*nnUNetTrainerEMCAD \(PVTv2-B2\) can"):
+            trainer.initialize()

@@ -15,10 +15,13 @@ from nnunet_attn.catalog import ENTRIES, FAMILIES
 from nnunet_attn.training.base import merged
 from nnunet_attn.training.recipe import (
     INTENSITY,
+    SGD,
     Augmentation,
     Recipe,
+    Shift,
     WarmupScheduler,
     clip_gradients,
+    loaded_region,
     make_optimizer,
     with_augmentation,
 )
@@ -95,6 +98,42 @@ def test_unknown_values_are_refused():
         Recipe(optimizer="Adamax")
 
 
+def test_shift_moves_image_and_labels_together():
+    torch.manual_seed(0)
+    shift = Shift(0.25, probability=1.0)
+    seen = set()
+    for _ in range(60):
+        data = shift(image=PICTURE + 1, segmentation=PICTURE.to(torch.int16) + 1)
+        assert torch.equal(data["image"], data["segmentation"].float())
+        seen.add(tuple(data["image"].flatten().tolist()))
+    assert len(seen) == 9  # one pixel to either side or none, on both axes
+    expected = torch.zeros(1, 4, 4)
+    expected[:, 1:, :3] = (PICTURE + 1)[:, :3, 1:]
+    assert tuple(expected.flatten().tolist()) in seen
+    assert torch.equal(Shift(0.25, probability=0.0)(image=PICTURE)["image"], PICTURE)
+
+
+def test_fias_shifts():
+    stock = nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False)
+    augmentation = merged(trainers.nnUNetTrainerFIAS_paper, "recipe")["augmentation"]
+    transforms = with_augmentation(stock, augmentation).transforms
+    kinds = [type(t) for t in transforms]
+    assert kinds.index(Shift) == kinds.index(SpatialTransform) + 1
+
+
+@pytest.mark.parametrize("angle", [20.0, 60.0])
+@pytest.mark.parametrize("patch", [(64, 192), (192, 64), (64, 64), (16, 64, 96)], ids=str)
+def test_enough_is_loaded_for_the_paper_s_rotation(patch, angle):
+    """nnU-Net's own region for an elongated patch is that of 15 degrees."""
+    *_, height, width = patch
+    size = loaded_region(patch, Augmentation(rotation=angle), one_slice=len(patch) == 3)
+    corners = np.array([[-height, -width], [-height, width], [height, -width], [height, width]]) / 2
+    turns = [np.array([[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]]) for t in np.radians(np.linspace(0, angle, 91))]
+    needed = np.max([np.ptp(corners @ turn, axis=0) for turn in turns], axis=0)
+    assert all(n - 1e-6 <= s <= n + 1 for n, s in zip(needed, size[-2:], strict=True)), (needed, size)
+    assert len(patch) == 2 or size[0] == patch[0]
+
+
 def test_paper_augmentation_replaces_nnunet_s():
     stock = nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False)
     transforms = with_augmentation(stock, Augmentation(rotation=60, p_rotation=0.4, p_mirror=0.2)).transforms
@@ -125,3 +164,14 @@ def inner_apply(transforms, seed: int) -> torch.Tensor:
 def test_nnunet_s_intensity_transforms_are_all_known():
     stock = nnUNetTrainer.get_training_transforms((32, 32), (-0.5, 0.5), None, (0, 1), False)
     assert all(isinstance(t.transform, INTENSITY) for t in stock.transforms if isinstance(t, RandomTransform))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"schedule": "constant"}, {"warmup": 0.1}, {"betas": (0.9, 0.999)}, {"decay_1d": False}]
+)
+def test_sgd_refuses_what_it_would_not_do(wrong):
+    assert Recipe(**SGD).decay_1d
+    with pytest.raises(ValueError, match=f"SGD is stock nnU-Net's and does not act on {next(iter(wrong))}="):
+        Recipe(**SGD | wrong)
+    with pytest.raises(ValueError, match="AdamW needs betas"):
+        Recipe(betas=None)
