@@ -1,10 +1,11 @@
-"""Work on cases in several processes, with a progress bar."""
+"""Work in other processes: on many cases at once with a progress bar, or on one thing that must be alone."""
 
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -52,8 +53,23 @@ def in_parallel(
         pool.shutdown(cancel_futures=True)
 
 
+def in_own_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call in a new process and wait, so that peak memory and caches are of this call alone.
+
+    Raises:
+        UserError: the process was killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise UserError("a process that measures was killed, perhaps for want of memory") from error
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    """Leave Ctrl-C to the parent, end with it even if it is killed, hide torch's warnings about itself."""
+    warnings.simplefilter("ignore", FutureWarning)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a worker

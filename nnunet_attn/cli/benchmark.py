@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     from nnunet_attn import complexity
     from nnunet_attn.files import check_writable
+    from nnunet_attn.workers import in_own_process
 
     if options.output is not None:
         check_writable(options.output)
@@ -70,7 +71,8 @@ def run(options: argparse.Namespace) -> None:
         with torch.device("meta"):
             counted = makers[subject.name]()
         if device.type == "cpu":
-            subject.peak_memory = in_own_process(makers[subject.name], options)
+            shape = (options.batch, options.channels, *options.patch)
+            subject.peak_memory = in_own_process(complexity.peak_rss, makers[subject.name], shape)
         rows.append({
             "network": subject.name,
             "parameters": sum(p.numel() for p in counted.parameters()),
@@ -150,23 +152,6 @@ def planned_configuration(patch: list[int]) -> Any:
             "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
     })  # fmt: skip
-
-
-def in_own_process(make: NetworkMaker, options: argparse.Namespace) -> float:
-    """Peak memory of a training step on the CPU."""
-    import warnings
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from nnunet_attn.complexity import peak_rss
-
-    shape = (options.batch, options.channels, *options.patch)
-    quiet: dict[str, Any] = {
-        "initializer": warnings.simplefilter,
-        "initargs": ("ignore", FutureWarning),
-    }  # torch's, of its own use
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), **quiet) as pool:
-        return pool.submit(peak_rss, make, shape).result()
 
 
 def report(rows: list[dict], options: argparse.Namespace, device: Any) -> None:
