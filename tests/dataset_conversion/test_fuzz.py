@@ -37,7 +37,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _rename_folders(root: Path, new: Callable[[str], str]) -> Path:
     for folder in _folders(root):
-        if new(folder.name) != folder.name:
+        if new(folder.name) != folder.name != "__MACOSX":
             folder.rename(folder.with_name("~")).rename(folder.with_name(new(folder.name)))
     return root
 
