@@ -103,7 +103,8 @@ def left_over(files: Sequence[File], patterns: Sequence[str], chosen: Sequence[S
     """Files of paths with a pattern that no pattern chose."""
     taken = {file.shown for group in chosen for file in group}
     patterned = {file.container for file in files if patterns[file.origin]}
-    return [file for file in files if file.container in patterned and file.shown not in taken]
+    rest = [file for file in files if file.container in patterned and file.shown not in taken]
+    return list(dict.fromkeys(rest))  # a folder that was given twice lists its files twice
 
 
 def _is_grey(file: File) -> bool:

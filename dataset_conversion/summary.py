@@ -20,7 +20,7 @@ def reading(source: Source, found: Found) -> list[str]:
         roles |= dict.fromkeys(case.label, "labels") | dict.fromkeys(case.image, "images")
     folders = defaultdict(Counter)
     together = defaultdict(set)
-    for file in source.files:
+    for file in dict.fromkeys(source.files):
         pattern = re.sub(r"\d+", "#", file.parent)
         together[pattern].add(file.parent)
         folders[pattern][roles.get(file, "read" if file in found.used else "not needed")] += 1

@@ -159,6 +159,8 @@ def test_one_folder_and_patterns(own):
     (data / "images" / "readme.txt").write_text("mine")
     assert convert("pictures", data / "images", data / "images", 40) == 1
     assert convert("pictures", data / "images", f"{data}/images/*_mask.png", 40) == 0
+    notes = json.loads((folder / "dataset.json").read_text())["conversion"]["notes"]
+    assert "not chosen by the patterns, not needed: 1 (readme.txt)" in notes
     check(folder, cases, {"background": 0, "foreground": 1}, [0, 1, 1])
 
 
