@@ -191,7 +191,7 @@ class CrossStageAttentionResidual(nn.Module):
         return out
 
     def attention_maps(self, logits: torch.Tensor, history: Sequence[torch.Tensor]) -> Maps:
-        """Weight of each entry, (B, *S); their entropy over its maximum; the weight on finer entries than ``x``."""
+        """Weight of each entry, (B, *S); their entropy over its maximum; the weight on finer entries, if any."""
         weights = logits.softmax(0).squeeze(2)  # (K + 1, B, *S), x first
         size = weights.shape[2:]
         names = ["x", *(f"h{k} ({'x'.join(map(str, f.shape[2:]))})" for k, f in enumerate(history, start=1))]
@@ -199,5 +199,6 @@ class CrossStageAttentionResidual(nn.Module):
         finer = [math.prod(f.shape[2:]) > math.prod(size) for f in history]
         pixel = {f"weight of {name}": weight for name, weight in zip(names, weights, strict=True)}
         pixel["entropy"] = entropy
-        pixel["weight of finer entries"] = weights[1:][torch.tensor(finer, device=weights.device)].sum(0)
+        if any(finer):
+            pixel["weight of finer entries"] = weights[1:][torch.tensor(finer, device=weights.device)].sum(0)
         return Maps(pixel=pixel)

@@ -51,7 +51,7 @@ def cross(axes: Axes, place: Sequence[float]) -> None:
     axes.plot(place[1], place[0], "+", color="#E69F00", markersize=8, markeredgewidth=1.5)
 
 
-def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | None = None, dpi: int = 110) -> None:
+def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | None = None, dpi: int = 130) -> None:
     """Draw one case.
 
     Args:
@@ -65,8 +65,9 @@ def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | 
     for layer in one_of_each_kind(found.marked) if layers is None else layers:
         rows.append((layer, panels_of(layer, found)))
         rows += [] if layers is None else heads_of(layer, found)
-    figure = Figure(figsize=(INCHES * COLUMNS, INCHES * (len(rows) + 1)), layout="constrained")
-    grid = figure.subplots(len(rows) + 1, COLUMNS, squeeze=False)
+    columns = max(4, *(len(panels) for _, panels in rows))
+    figure = Figure(figsize=(INCHES * columns, INCHES * (len(rows) + 1)), layout="constrained")
+    grid = figure.subplots(len(rows) + 1, columns, squeeze=False)
     draw_head(case, found, grid[0])
     for axes, (layer, panels) in zip(grid[1:], rows, strict=True):
         for place, (kind, title, values) in zip(axes, panels, strict=False):
@@ -156,8 +157,8 @@ def draw_panel(axes: Axes, kind: str, title: str, values: Any, found: CaseMaps) 
         axes.imshow(most, cmap=palette, vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
         present = [i for i in range(len(names)) if (most == i).any()]
         axes.legend(
-            handles=[Patch(color=palette(i), label=names[i]) for i in present], fontsize=4, loc="lower left",
-            handlelength=1, borderpad=0.2, labelspacing=0.2,
+            handles=[Patch(color=palette(i), label=names[i]) for i in present], fontsize=5, loc="upper left",
+            bbox_to_anchor=(1.0, 1.0), handlelength=0.8, borderpad=0.2, labelspacing=0.2, frameon=False,
         )  # fmt: skip
     elif kind == "pixel":
         shown = axes.imshow(np.asarray(values, np.float32), cmap="viridis")
