@@ -51,13 +51,19 @@ class _MaxPool(torch.autograd.Function):
         return result.view(batch, *size, channels).movedim(-1, 1).contiguous(memory_format=ctx.layout), None
 
 
+def is_exporting() -> bool:
+    """Whether ``torch.export`` is tracing; torch 2.6 cannot tell it from ``torch.compile``, and then neither can we."""
+    tell = getattr(torch.compiler, "is_exporting", None)
+    return tell() if tell else torch.compiler.is_compiling()
+
+
 def max_pool(feature: torch.Tensor, size: Sequence[int], return_indices: bool = False) -> Any:
     """Adaptive max pooling; where the sizes divide, ordinary max pooling, which gives the same and is faster."""
     ratio = [a // b for a, b in zip(feature.shape[2:], size, strict=True)]
     if all(r * b == a for r, a, b in zip(ratio, feature.shape[2:], size, strict=True)):
         pool: Callable = F.max_pool2d if len(size) == 2 else F.max_pool3d
         return pool(feature, ratio, return_indices=return_indices)
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return max_by_axis(feature, size)  # ONNX has no adaptive pooling
     adaptive: Callable = F.adaptive_max_pool2d if len(size) == 2 else F.adaptive_max_pool3d
     return adaptive(feature, tuple(size), return_indices=return_indices)

@@ -40,8 +40,8 @@ def _pairs(
 def streaming_attention(
     x: torch.Tensor,
     query: torch.Tensor,
-    sources: Sequence[torch.Tensor],
-    matrices: Sequence[torch.Tensor],
+    sources: list[torch.Tensor],  # torch 2.6 knows no collections.abc.Sequence here
+    matrices: list[torch.Tensor],
     eps: float,
     align_corners: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -93,8 +93,8 @@ def streaming_attention_backward(
     query: torch.Tensor,
     logits: torch.Tensor,
     rms: torch.Tensor,
-    sources: Sequence[torch.Tensor],
-    matrices: Sequence[torch.Tensor],
+    sources: list[torch.Tensor],
+    matrices: list[torch.Tensor],
     align_corners: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
     """Gradients of ``x``, the query, the sources and the matrices."""

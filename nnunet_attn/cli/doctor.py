@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def versions() -> Iterator[Line]:
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
 
     yield "ok", "python", sys.version.split()[0]
     for name in ("nnunet-attn", "nnunetv2", "torch", "dynamic-network-architectures", "timm"):
@@ -28,10 +30,18 @@ def versions() -> Iterator[Line]:
         except PackageNotFoundError:
             yield "FAIL", name, f"not installed; run: {sys.executable} -m pip install {name}"
             continue
-        old = name == "nnunetv2" and tuple(int(part) for part in found.split(".")[:2]) < (2, 8)
-        yield (
-            ("FAIL", name, f"{found}; 2.8 or newer is needed: pip install -U nnunetv2") if old else ("ok", name, found)
-        )
+        yield "ok", name, found
+    for line in requires("nnunet-attn") or ():
+        requirement = Requirement(line)
+        if requirement.marker is not None or not requirement.specifier:  # an extra's, or any version serves
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            yield "FAIL", requirement.name, f"not installed; run: {sys.executable} -m pip install '{line}'"
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            yield "FAIL", requirement.name, f"{found}, but {requirement.specifier} is needed: pip install -U '{line}'"
 
 
 def folders() -> Iterator[Line]:
@@ -92,11 +102,23 @@ def look_up() -> Iterator[Line]:
         yield "ok", "GPU", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     else:
         yield "note", "GPU", "none that torch can use; train with -device cpu"
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
     from nnunet_attn import trainers
 
+    broken = 0
+    for name in dir(trainers):
+        try:
+            getattr(trainers, name)
+        except Exception as error:  # a version that we do not know may break an import in any way
+            broken += 1
+            yield "FAIL", name, f"cannot be imported: {type(error).__name__}: {error}"
     name = dir(trainers)[0]
+    try:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    except ImportError as error:
+        yield "FAIL", "discovery", f"this nnunetv2 looks trainers up in another way ({error}); 2.8 or newer is needed"
+        return
+    if broken:
+        return
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             found = recursive_find_trainer_class_by_name(name)

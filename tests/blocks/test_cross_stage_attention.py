@@ -257,6 +257,20 @@ def test_default_form_compiles_in_one_graph_with_its_backward(sizes, backend):
         torch.testing.assert_close(gradient, wanted)
 
 
+def test_compiled_graph_holds_the_operator():
+    block, history, x = make()
+    graphs = []
+
+    def keep(module, _):
+        graphs.append(str(module.graph))
+        return module.forward
+
+    torch.compiler.reset()
+    torch.compile(block, fullgraph=True, backend=keep)(history, x)
+    assert len(graphs) == 1
+    assert "nnunet_attn" in graphs[0]
+
+
 def test_export_sees_ordinary_operations():
     block, history, x = make()
     program = torch.export.export(block, (history, x))
