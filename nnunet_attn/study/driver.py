@@ -1,6 +1,7 @@
 """``study run``: writes down what is to do, hands it to Snakemake, and says at the end what failed."""
 
 import importlib.util
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.outputs import read_json, set_aside
 
 TAIL = 12  # lines of a failed job's log
-PREPARATION = 8  # threads of a job that makes data
+PREPARATION = min(8, os.cpu_count() or 1)  # threads of a job that makes data
 # What the user may say differently behind "--", with all the names that Snakemake has for it.
 WHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--cores", "-c", "--jobs", "-j", "--local-cores")
 

@@ -50,6 +50,22 @@ def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
     return None
 
 
+def other_training(results: Path, words: set[str]) -> int | None:
+    """A process on this machine that trains the same fold by nnU-Net's command, started by somebody else."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if not any(Path(word).name == "nnUNetv2_train" for word in command) or not words <= set(command):
+                continue
+            variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        where = next((v.partition("=")[2] for v in variables if v.startswith("nnUNet_results=")), "")
+        if where and Path(where).resolve() == results.resolve():
+            return int(entry.name)
+    return None
+
+
 def train(run: "Run") -> dict[str, object]:
     """Train one fold to the end, validate it, score it."""
     model, study = run.job.model, run.matrix.study
@@ -62,6 +78,9 @@ def train(run: "Run") -> dict[str, object]:
     ]  # fmt: skip
     if run.job.gpus > 1:
         command += ["-num_gpus", run.job.gpus]
+    other = other_training(run.layout.results, {str(run.job.fold), model.configuration, model.trainer, model.plans})
+    if other is not None:
+        raise UserError(f"process {other} trains this fold already, outside the study; wait for it, or end it first")
     found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None
     if found is None:
         run.command(*command, **_threads(run))

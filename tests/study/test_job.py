@@ -129,6 +129,26 @@ def test_a_training_that_is_killed_fails_and_goes_on_later(fake):
     assert starts(fake, job) == [[0, 1], [1, 2]]
 
 
+def test_a_fold_that_somebody_else_trains_is_left_alone(fake, capsys):
+    """As by nnU-Net's own command in folders that the study shares."""
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    words = ["901", "2d", "0", "-tr", job.model.trainer, "-p", "nnUNetPlans"]
+    code = "import time; time.sleep(60)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, "nnUNetv2_train", *words], env=os.environ | fake.layout.environment()
+    )
+    try:
+        time.sleep(0.5)
+        assert run_job(matrix, job.id) == 1
+        assert f"process {other.pid} trains this fold already" in capsys.readouterr().err
+        assert not fake.fold(job).exists()
+    finally:
+        other.kill()
+        other.wait()
+    assert run_job(matrix, job.id) == 0
+
+
 def half(path: Path) -> None:
     """As a kill during writing leaves it."""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
