@@ -87,7 +87,7 @@ def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) ->
         "--rerun-triggers", "mtime",
         "--rerun-incomplete", "--keep-going", "--nolock",
         "--scheduler", "greedy",
-        "--retries", str(matrix.study.retries),
+        *(("--retries", str(matrix.study.retries)) if matrix.study.retries else ()),
         "--latency-wait", "60",
         *where, *more,
     ]  # fmt: skip
