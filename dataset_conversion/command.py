@@ -130,6 +130,8 @@ def _report(record: dict, seconds: float | None) -> None:
         lines.append(f"size: {size}; share of pixels: {', '.join(f'{n} {share:.2%}' for n, share in shares.items())}")
     lines.append(f"group: {record['group'] if known else 'unknown, cases count as independent'}")
     lines += [f"note: {note}" for note in record["notes"]]
+    if seconds is not None:
+        lines.append("preview.png in the dataset's folder shows up to 16 cases with their outlines: look at it")
     print("\n".join(lines), file=sys.stderr)
 
 
