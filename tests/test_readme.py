@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_attn.cli.main import COMMANDS, make_parser
+from nnunet_attn.cli.main import COMMANDS, parse_arguments
 from nnunet_attn.trainer_names import parse_trainer_name
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def commands() -> list[str]:
 def test_commands_parse(line):
     words = shlex.split(line.split("&&")[-1])
     if words[0] == "nnunet-attn":
-        assert make_parser().parse_args(words[1:]).command in COMMANDS
+        assert parse_arguments(words[1:]).command in COMMANDS
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"nnUNetTrainer\w+", ALL))))

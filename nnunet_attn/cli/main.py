@@ -48,13 +48,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point. Exit code 0: done; 1: an error, said in one line on stderr; 2: wrong usage."""
-    words, more = list(sys.argv[1:] if arguments is None else arguments), []
-    if words[:2] == ["study", "run"] and "--" in words:  # the words after "--" are for Snakemake
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line; ``more`` is what ``study run`` hands on to Snakemake, behind ``--``."""
+    words: list[str] = list(arguments)
+    more: list[str] = []
+    if words[:2] == ["study", "run"] and "--" in words:  # argparse would take it apart
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     options = make_parser().parse_args(words)
     options.more = more
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Exit code 0: done; 1: an error, said in one line on stderr; 2: wrong usage."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     # torch warns of deprecated functions that torch itself calls
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
