@@ -118,7 +118,7 @@ FAMILIES = {
     "fias": Family(
         "FIAS",
         "arXiv:2411.10881",
-        "from the paper; encoder equal to the released DilateFormer code",
+        "from the paper; encoder equal to the released DilateFormer code; on nnU-Net's own networks our design",
         ablations={
             "noDMK": 'Table 3, "- / CAF / MixAtt": the transformer encoder alone; the fusion keeps its gates with one '
             "input (our reading)",
@@ -333,6 +333,21 @@ ENTRIES: tuple[Entry, ...] = (
         pretrained_encoder="DilateFormer-Tiny",
         input_channels=1,
         image_size=(256, 256),
+    ),
+    Entry(
+        family="fias",
+        trainer="nnUNetTrainerMixAtt",
+        network="nnunet_attn.architectures.mix_att.MixAttPlainConvUNet",
+        cost=Cost(38_907_645, 17.9554),
+        ablation_costs={
+            "noDMK": Cost(38_190_205, 17.7346),
+            "sumFusion": Cost(34_050_733, 17.2834),
+            "noMixAtt": Cost(37_351_965, 14.467),
+            "noAttention": Cost(30_061_773, 13.0853),
+        },
+        options=("dmk", "fusion", "mixatt", "attention", "max_tokens", "min_stride", "zero_start"),
+        arguments=PLANNED_2D | {"patch_size": (224, 224)},
+        dimensions=(2, 3),
     ),
     Entry(
         family="xattnres",

@@ -12,8 +12,6 @@ from typing import Any
 
 from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, find_written, written_trainers
 
-# Ablations that leave nothing of the paper's own attention and are the host alone, by family.
-WITHOUT_ATTENTION = {"dual_cross_attention": ("noDCA",), "xattnres": ("skipOnly",)}
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
 
@@ -95,9 +93,9 @@ def twin_names(trainer: str) -> list[str]:
     if parsed is None or entry is None or parsed.base != entry.trainer:
         return []
     suffixes = without_run(trainer).removeprefix(parsed.base)
-    ablations = dict.fromkeys(["noAttention", *WITHOUT_ATTENTION.get(entry.family, ())])
-    names = [f"{parsed.base}_{ablation}{suffixes}" for ablation in ablations]
-    if entry.family in WITHOUT_ATTENTION and 3 in entry.dimensions and parsed.recipe is None:
+    same = FAMILIES[entry.family].same.get("noAttention")
+    names = [f"{parsed.base}_{ablation}{suffixes}" for ablation in ("noAttention", same) if ablation in entry.ablations]
+    if same and 3 in entry.dimensions and parsed.recipe is None:
         names.append(f"{STOCK}StockAdamW{suffixes}")
     return names
 

@@ -40,6 +40,7 @@ SMALL = {
     "dual_cross_attention": Small(gradient_free=DUAL_CROSS_ATTENTION_BIASES),
     "nnUNetTrainerDualCA": Small((64, 96), gradient_free=DUAL_CROSS_ATTENTION_BIASES),
     "fias": Small(gradient_free=(r"encoder\.stages\.[012]\.downsample\.proj\.0\.bias",)),
+    "nnUNetTrainerMixAtt": Small((64, 96), arguments={"min_stride": 16}),
     "emcad": Small(gradient_free=EMCAD_BIASES),
     "nnUNetTrainerXAttnRes": Small((64, 96), gradient_free=(r"x_(enc|dec)\.\d+\.scale", r".*\.conv\.bias")),
     "nnUNetTrainerXAttnResUNet": Small(

@@ -1,7 +1,32 @@
 """FIAS (2D): DilateFormer and multi-kernel encoders, context-aware fusion, mixing attention."""
 
-from nnunet_attn.training.base import MutationTrainer
+from nnunet_attn.training.base import MutationTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
+
+PAPER_RECIPES = {
+    "paper": {
+        "optimizer": "Adam",
+        "initial_lr": 1e-4,
+        "weight_decay": 1e-4,
+        "decay_1d": True,
+        "betas": (0.9, 0.999),
+        "warmup": 0.0,
+        "schedule": "poly",
+        "clip": 12.0,
+        "num_epochs": 1000,
+        "weight_ce": 0.6,
+        "weight_dice": 0.4,
+        "mutation": "mean",
+        "augmentation": Augmentation(rotation=20, p_scaling=0.5, shift=0.1),
+    }
+}
+
+ABLATIONS = {
+    "noDMK": {"dmk": False},
+    "sumFusion": {"fusion": "sum"},
+    "noMixAtt": {"mixatt": False},
+    "noAttention": {"attention": False, "fusion": "sum", "mixatt": False},
+}
 
 
 class nnUNetTrainerFIAS(MutationTrainer):
@@ -21,26 +46,20 @@ class nnUNetTrainerFIAS(MutationTrainer):
     network = "nnunet_attn.architectures.fias.FIAS"
     maps = 4
     first_map = 1
-    paper_recipes = {
-        "paper": {
-            "optimizer": "Adam",
-            "initial_lr": 1e-4,
-            "weight_decay": 1e-4,
-            "decay_1d": True,
-            "betas": (0.9, 0.999),
-            "warmup": 0.0,
-            "schedule": "poly",
-            "clip": 12.0,
-            "num_epochs": 1000,
-            "weight_ce": 0.6,
-            "weight_dice": 0.4,
-            "mutation": "mean",
-            "augmentation": Augmentation(rotation=20, p_scaling=0.5, shift=0.1),
-        }
+    paper_recipes = PAPER_RECIPES
+    ablations = ABLATIONS
+
+
+class nnUNetTrainerMixAtt(PlanDrivenTrainer):
+    """FIAS's parts on the network that the plans name, 2D and 3D, with stock deep supervision.
+
+    Our design; see ``MixAttOnPlans``. ``_paper``: see ``nnUNetTrainerFIAS``, without its mutation loss.
+    """
+
+    network = "nnunet_attn.architectures.mix_att.MixAttPlainConvUNet"
+    networks = {
+        "PlainConvUNet": "nnunet_attn.architectures.mix_att.MixAttPlainConvUNet",
+        "ResidualEncoderUNet": "nnunet_attn.architectures.mix_att.MixAttResidualEncoderUNet",
     }
-    ablations = {
-        "noDMK": {"dmk": False},
-        "sumFusion": {"fusion": "sum"},
-        "noMixAtt": {"mixatt": False},
-        "noAttention": {"attention": False, "fusion": "sum", "mixatt": False},
-    }
+    paper_recipes = PAPER_RECIPES
+    ablations = ABLATIONS

@@ -22,6 +22,10 @@ from .hosts.r2_unet import R2UNet as R2UNet
 from .hosts.res_unet_pp import ResUNetPlusPlus as ResUNetPlusPlus
 from .hosts.unet import UNet as UNet
 from .hosts.vnet import VNet as VNet
+from .mix_att import (
+    MixAttPlainConvUNet as MixAttPlainConvUNet,
+    MixAttResidualEncoderUNet as MixAttResidualEncoderUNet,
+)
 from .xattnres import (
     XAttnResPlainConvUNet as XAttnResPlainConvUNet,
     XAttnResResidualEncoderUNet as XAttnResResidualEncoderUNet,

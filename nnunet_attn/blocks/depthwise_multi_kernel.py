@@ -1,10 +1,21 @@
 """Depth-wise multi-kernel (DMK) encoder: convolutions of three sizes per stage, beside a transformer."""
 
+from collections.abc import Sequence
+
 import torch
+from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op
 from torch import nn
 
-from nnunet_attn.blocks.conv import ConvNormAct
+from nnunet_attn.blocks.conv import ConvNormAct, per_axis
 from nnunet_attn.blocks.layout import check_layout
+
+
+def wider_kernels(channels: int, kernels: Sequence[int | Sequence[int]] = (5, 7), *, dim: int = 2) -> nn.ModuleList:
+    """The depth-wise convolutions of Eq. (1), one for each kernel, given as one number or one an axis."""
+    conv, sides = convert_dim_to_conv_op(dim), [per_axis(kernel, dim) for kernel in kernels]
+    return nn.ModuleList(
+        conv(channels, channels, side, padding=tuple(n // 2 for n in side), groups=channels) for side in sides
+    )
 
 
 class DepthwiseMultiKernel(nn.Module):
@@ -34,9 +45,7 @@ class DepthwiseMultiKernel(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.local = ConvNormAct(in_channels, out_channels, stride=2)
-        self.wider = nn.ModuleList(
-            nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, groups=out_channels) for kernel in (5, 7)
-        )
+        self.wider = wider_kernels(out_channels)
         self.mix = ConvNormAct(out_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,18 +1,20 @@
 """Multi-scale dilated attention: each pixel attends to 3x3 pixels around it, spread by the dilation of its heads."""
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op
 from torch import nn
 
-from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
-OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 
-
-def dilated_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int) -> torch.Tensor:
+def dilated_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int, flat: Sequence[bool] = ()
+) -> torch.Tensor:
     """Attention of each pixel ``p`` to its nine taps ``p + r t``, t in {-1, 0, 1}^2, r the dilation (SWDA).
 
         a_t = softmax_t( q_p . k_{p + r t} / sqrt(d) ),        o_p = sum_t a_t v_{p + r t}
@@ -24,35 +26,52 @@ def dilated_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilatio
     Computed with nine shifted views of the padded map, so no tensor of nine neighbourhoods exists; logits and softmax
     are in float32.
 
-    Shape: q, k, v (B, H, W, heads, d) -> (B, H, W, heads, d).
+    In 3D there are 27 taps; an axis that is ``flat`` has extent 1, and no taps beside the pixel.
+
+    Shape: q, k, v (B, H, W, heads, d) -> (B, H, W, heads, d), or with three axes.
 
     Reference: Jiao et al., "DilateFormer: Multi-Scale Dilated Transformer for Visual Recognition", IEEE TMM 2023
     (arXiv:2302.01791), sliding window dilated attention; FIAS (arXiv:2411.10881), section 2.2.
     """
-    height, width, dim = q.shape[1], q.shape[2], q.shape[-1]
-    r = dilation
-    k, v = (F.pad(x, (0, 0, 0, 0, r, r, r, r)) for x in (k, v))
+    size, width = q.shape[1:-2], q.shape[-1]
+    reach = [0 if level else dilation for level in flat or (False,) * len(size)]
+    k, v = (F.pad(x, (0, 0, 0, 0, *(r for r in reversed(reach) for _ in (0, 1)))) for x in (k, v))
+    offsets = neighbours(reach)
 
-    def tap(padded: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
-        return padded[:, r + r * dy : r + r * dy + height, r + r * dx : r + r * dx + width]
+    def tap(padded: torch.Tensor, offset: tuple[int, ...]) -> torch.Tensor:
+        for axis, (r, step, length) in enumerate(zip(reach, offset, size, strict=True), start=1):
+            padded = padded.narrow(axis, r + step, length)
+        return padded
 
-    q = q.to(torch.promote_types(q.dtype, torch.float32)) * dim**-0.5
-    logits = [(q * tap(k, dy, dx)).sum(-1) for dy, dx in OFFSETS]
-    weights = torch.stack(logits).softmax(0).unsqueeze(-1).to(v.dtype)  # (9, B, H, W, heads, 1)
-    return sum(weight * tap(v, dy, dx) for weight, (dy, dx) in zip(weights, OFFSETS, strict=True))
+    q = q.to(torch.promote_types(q.dtype, torch.float32)) * width**-0.5
+    logits = [(q * tap(k, offset)).sum(-1) for offset in offsets]
+    weights = torch.stack(logits).softmax(0).unsqueeze(-1).to(v.dtype)  # (taps, B, H, W, heads, 1)
+    return sum(weight * tap(v, offset) for weight, offset in zip(weights, offsets, strict=True))
 
 
-def dilated_attention_unfold(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int) -> torch.Tensor:
-    """The literal form of ``dilated_attention``: all neighbourhoods gathered by unfold, then matrix products."""
-    batch, height, width, heads, dim = q.shape
+def neighbours(reach: Sequence[int]) -> list[tuple[int, ...]]:
+    """Offsets of the taps, ``reach`` voxels to both sides of each axis; none along an axis of reach 0."""
+    return list(itertools.product(*((-r, 0, r) if r else (0,) for r in reach)))
 
-    def neighbourhoods(x: torch.Tensor) -> torch.Tensor:  # (B, H, W, heads, 9, d)
-        maps = x.reshape(batch, height, width, heads * dim).permute(0, 3, 1, 2)
-        taps = F.unfold(maps, kernel_size=3, dilation=dilation, padding=dilation)
-        return taps.reshape(batch, heads, dim, 9, height, width).permute(0, 4, 5, 1, 3, 2)
 
-    logits = q.unsqueeze(-2) @ neighbourhoods(k).transpose(-1, -2) / dim**0.5
-    return (logits.softmax(-1) @ neighbourhoods(v)).squeeze(-2)
+def dilated_attention_gathered(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, dilation: int, flat: Sequence[bool] = ()
+) -> torch.Tensor:
+    """The literal form of ``dilated_attention`` for any number of axes: all taps gathered, then matrix products."""
+    size = q.shape[1:-2]
+    reach = [0 if level else dilation for level in flat or (False,) * len(size)]
+
+    def gathered(x: torch.Tensor) -> torch.Tensor:  # (B, *size, heads, taps, d)
+        taps = []
+        for offset in neighbours(reach):
+            places = torch.meshgrid(*(torch.arange(n) + o for n, o in zip(size, offset, strict=True)), indexing="ij")
+            inside = torch.stack([(p >= 0) & (p < n) for p, n in zip(places, size, strict=True)]).all(0)
+            clipped = tuple(p.clamp(0, n - 1) for p, n in zip(places, size, strict=True))
+            taps.append(x[(slice(None), *clipped)] * inside[..., None, None])
+        return torch.stack(taps, dim=-2)
+
+    logits = q.unsqueeze(-2) @ gathered(k).transpose(-1, -2) / q.shape[-1] ** 0.5
+    return (logits.softmax(-1) @ gathered(v)).squeeze(-2)
 
 
 class MultiScaleDilatedAttention(nn.Module):
@@ -71,6 +90,8 @@ class MultiScaleDilatedAttention(nn.Module):
         channels: Channels of input and output.
         heads: Heads over all groups.
         dilations: Dilation of each group.
+        dim: Number of spatial axes.
+        flat: For each axis whether the neighbourhood has extent 1 there; default: no axis.
 
     Raises:
         ValueError: ``heads`` is no multiple of the number of dilations, or ``channels`` none of ``heads``.
@@ -80,7 +101,15 @@ class MultiScaleDilatedAttention(nn.Module):
     Deviations: nine shifted products where the released code unfolds; nothing is written into the input.
     """
 
-    def __init__(self, channels: int, heads: int, *, dilations: tuple[int, ...] = (1, 2, 3)):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        dilations: tuple[int, ...] = (1, 2, 3),
+        dim: int = 2,
+        flat: Sequence[bool] = (),
+    ):
         super().__init__()
         if heads % len(dilations) or channels % heads:
             raise ValueError(
@@ -88,18 +117,19 @@ class MultiScaleDilatedAttention(nn.Module):
                 f"got {heads} heads for {channels} channels"
             )
         self.channels, self.heads, self.dilations = channels, heads, dilations
-        self.qkv = nn.Conv2d(channels, 3 * channels, kernel_size=1)
+        self.dim, self.flat = dim, tuple(flat) or (False,) * dim
+        self.qkv = convert_dim_to_conv_op(dim)(channels, 3 * channels, kernel_size=1)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_layout(self, "input", x, ("B", "H", "W", self.channels))
+        check_layout(self, "input", x, ("B", *SPATIAL[self.dim], self.channels))
         # the 1x1 convolution, written as a linear layer because channels are last
         qkv = F.linear(x, self.qkv.weight.flatten(1), self.qkv.bias)
         qkv = qkv.unflatten(-1, (3, len(self.dilations), self.heads // len(self.dilations), -1))
-        q, k, v = qkv.unbind(3)  # each (B, H, W, groups, heads of the group, d)
+        q, k, v = qkv.unbind(-4)  # each (B, *size, groups, heads of the group, d)
         note(self, lambda point: self.attention_maps(q, k, point))
-        groups = zip(q.unbind(3), k.unbind(3), v.unbind(3), self.dilations, strict=True)
-        return self.proj(torch.stack([dilated_attention(*group) for group in groups], dim=3).flatten(3))
+        groups = zip(q.unbind(-3), k.unbind(-3), v.unbind(-3), self.dilations, strict=True)
+        return self.proj(torch.stack([dilated_attention(*group, self.flat) for group in groups], dim=-3).flatten(-3))
 
     def attention_maps(self, q: torch.Tensor, k: torch.Tensor, point: Point) -> Maps:
         """Attention of the marked pixel over the whole map, by dilation, (B, heads of the group, *size).
@@ -112,7 +142,7 @@ class MultiScaleDilatedAttention(nn.Module):
             size = queries.shape[1:-2]
             own = queries.flatten(1, -3)[:, marked_index(point, size)]
             centre = torch.unravel_index(torch.tensor(marked_index(point, size)), size)
-            taps = list(itertools.product((-dilation, 0, dilation), repeat=len(size)))
+            taps = neighbours([0 if level else dilation for level in self.flat])
             places = [tuple(int(c) + t for c, t in zip(centre, tap, strict=True)) for tap in taps]
             inside = [all(0 <= i < n for i, n in zip(place, size, strict=True)) for place in places]
             logits = [
@@ -126,5 +156,6 @@ class MultiScaleDilatedAttention(nn.Module):
             for weight, place, there in zip(weights, places, inside, strict=True):
                 if there:
                     spread[(slice(None), slice(None), *place)] = weight
-            marked[f"dilation {dilation}"] = spread
+            name = f"dilation {dilation}"  # several groups may have it
+            marked[name] = torch.cat((marked[name], spread), dim=1) if name in marked else spread
         return Maps(marked=marked)

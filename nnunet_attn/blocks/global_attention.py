@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 
@@ -27,27 +27,28 @@ class GlobalAttention(nn.Module):
         heads: Attention heads; must divide ``channels``.
         sr_ratio: Side of the windows over which keys and values are averaged first; 1 is plain attention. The cost
             falls by its square. Windows at the border are cut, not padded.
+        dim: Number of spatial axes.
 
     Raises:
         ValueError: ``heads`` does not divide ``channels``, or ``sr_ratio`` is below 1.
     """
 
-    def __init__(self, channels: int, heads: int, *, sr_ratio: int = 1):
+    def __init__(self, channels: int, heads: int, *, sr_ratio: int = 1, dim: int = 2):
         super().__init__()
         if channels % heads:
             raise ValueError(f"heads must divide the channels, got {heads} heads for {channels} channels")
         if sr_ratio < 1:
             raise ValueError(f"sr_ratio must be at least 1, got {sr_ratio}")
-        self.channels, self.heads, self.sr_ratio = channels, heads, sr_ratio
+        self.channels, self.dim, self.heads, self.sr_ratio = channels, dim, heads, sr_ratio
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_layout(self, "input", x, ("B", "H", "W", self.channels))
+        check_layout(self, "input", x, ("B", *SPATIAL[self.dim], self.channels))
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         if self.sr_ratio > 1:
             k, v = (self.averaged(y) for y in (k, v))
-        q, k, v = (y.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
+        q, k, v = (y.flatten(1, -2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
         note(self, lambda point: self.attention_maps(q, k, x.shape[1:-1], point))
         out = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
         return self.proj(out.transpose(1, 2).reshape(x.shape))
@@ -61,4 +62,5 @@ class GlobalAttention(nn.Module):
 
     def averaged(self, x: torch.Tensor) -> torch.Tensor:
         """Means over windows of ``sr_ratio``; they commute with the projection, which is linear."""
-        return F.avg_pool2d(x.permute(0, 3, 1, 2), self.sr_ratio, ceil_mode=True).permute(0, 2, 3, 1)
+        pool = F.avg_pool2d if self.dim == 2 else F.avg_pool3d
+        return pool(x.movedim(-1, 1), self.sr_ratio, ceil_mode=True).movedim(1, -1)

@@ -48,6 +48,11 @@ def merged(cls: type, attribute: str) -> dict:
     return result
 
 
+def takes_patch_size(network: type[nn.Module]) -> bool:
+    """Whether the network's constructor wants the patch size of the plans."""
+    return "patch_size" in inspect.signature(network).parameters
+
+
 class AttnTrainer(Recorded, nnUNetTrainer):
     """nnU-Net's trainer with network and recipe as class attributes.
 
@@ -317,6 +322,6 @@ class PlanDrivenTrainer(AttnTrainer):
         for key in configuration_manager.network_arch_init_kwargs_req_import:
             if arguments[key] is not None:
                 arguments[key] = pydoc.locate(arguments[key])
-        if "patch_size" in inspect.signature(cls.network_class(configuration_manager)).parameters:
+        if takes_patch_size(cls.network_class(configuration_manager)):
             arguments["patch_size"] = configuration_manager.patch_size
         return arguments

@@ -4,7 +4,6 @@ Such plans train with the stock trainer: ``nnUNetv2_train DATASET 2d 0 -p DualCA
 its own package only, hence the command ``nnunet-attn plan``.
 """
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import nn
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
+from nnunet_attn.training.base import takes_patch_size
 
 Mixin: Any = object  # to mypy: with whatever the class's other base has
 
@@ -53,7 +53,7 @@ class NetworkPlanner(Mixin):
     def __init__(self, dataset_name_or_id: str | int, network: type[nn.Module], *, plans_name: str, **arguments: Any):
         super().__init__(dataset_name_or_id, plans_name=plans_name, **arguments)
         self.UNet_class = network
-        self.takes_patch_size = "patch_size" in inspect.signature(network).parameters
+        self.takes_patch_size = takes_patch_size(network)
         if self.plans_file.is_file() and load_json(self.plans_file)["experiment_planner_used"] != type(self).__name__:
             raise UserError(
                 f"{self.plans_file} was not written by this command and would be lost; name other plans with "

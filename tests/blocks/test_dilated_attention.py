@@ -6,7 +6,7 @@ import torch
 from nnunet_attn.blocks.dilated_attention import (
     MultiScaleDilatedAttention,
     dilated_attention,
-    dilated_attention_unfold,
+    dilated_attention_gathered,
 )
 
 
@@ -19,7 +19,7 @@ def random_qkv(height, width, *, dtype=torch.float64, scale=1.0):
 @pytest.mark.parametrize("size", [(9, 8), (3, 2), (1, 1)], ids=str)
 def test_slices_equal_unfold_with_gradients(size, dilation):
     qkv = [x.requires_grad_() for x in random_qkv(*size)]
-    fast, literal = dilated_attention(*qkv, dilation), dilated_attention_unfold(*qkv, dilation)
+    fast, literal = dilated_attention(*qkv, dilation), dilated_attention_gathered(*qkv, dilation)
     torch.testing.assert_close(fast, literal, rtol=0, atol=1e-12)
     direction = torch.randn(fast.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for a, b in zip(
@@ -54,7 +54,7 @@ def test_low_precision_at_the_scale_of_trained_maps(dtype):
     """Logits up to about 80; both forms get the same rounded input, so the error is that of the computation."""
     rounded = [x.to(dtype) for x in random_qkv(9, 8, scale=6)]
     close = dilated_attention(*rounded, 2)
-    exact = dilated_attention_unfold(*(x.double() for x in rounded), 2)
+    exact = dilated_attention_gathered(*(x.double() for x in rounded), 2)
     assert close.dtype == dtype
     assert ((close.double() - exact).norm() / exact.norm()).item() < torch.finfo(dtype).eps
 
@@ -68,7 +68,8 @@ def test_layer_cuts_channels_into_dilations_then_heads():
     qkv = torch.einsum("bhwc,oc->bhwo", x, layer.qkv.weight[:, :, 0, 0]) + layer.qkv.bias
     q, k, v = (part.reshape(1, 9, 9, 3, 2, 4) for part in qkv.split(24, dim=-1))
     expected = [
-        dilated_attention_unfold(q[..., i, :, :], k[..., i, :, :], v[..., i, :, :], r) for i, r in enumerate((1, 2, 3))
+        dilated_attention_gathered(q[..., i, :, :], k[..., i, :, :], v[..., i, :, :], r)
+        for i, r in enumerate((1, 2, 3))
     ]
     torch.testing.assert_close(layer(x), torch.cat([e.flatten(3) for e in expected], dim=-1))
 
