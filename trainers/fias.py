@@ -1,9 +1,11 @@
 """FIAS (2D): DilateFormer and multi-kernel encoders, context-aware fusion, mixing attention."""
 
+from typing import Any
+
 from nnunet_attn.training.base import MutationTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
 
-PAPER_RECIPES = {
+PAPER_RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "optimizer": "Adam",
         "initial_lr": 1e-4,
@@ -21,7 +23,7 @@ PAPER_RECIPES = {
     }
 }
 
-ABLATIONS = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "noDMK": {"dmk": False},
     "sumFusion": {"fusion": "sum"},
     "noMixAtt": {"mixatt": False},

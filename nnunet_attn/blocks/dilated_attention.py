@@ -136,7 +136,7 @@ class MultiScaleDilatedAttention(nn.Module):
 
         Taps outside the map have a share of the softmax and no place, so that near the border the sum is below 1.
         """
-        marked = {}
+        marked: dict[str, torch.Tensor] = {}
         for group, dilation in enumerate(self.dilations):
             queries, keys = q[..., group, :, :], k[..., group, :, :]  # (B, *size, heads, d)
             size = queries.shape[1:-2]
