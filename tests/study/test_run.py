@@ -133,7 +133,7 @@ def trained_once(file: Path) -> list[str]:
 
 
 def pids_of(text: str) -> list[int]:
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if text in line and " ps " not in line]
 
 
