@@ -36,7 +36,7 @@ def test_compare_reads_what_nnunet_writes(dataset, request, tmp_path):
         assert row["parameters"] > 0
         assert row["environment"]["GPU"] == "none (CPU)"
     assert (stock["recipe"]["optimiser"], ours["recipe"]["optimiser"]) == ("SGD", "AdamW")
-    assert (stock["pretrained"], ours["pretrained"]) == ("not recorded", "from scratch")
+    assert (stock["pretrained"], ours["pretrained"]) == ("from scratch", "from scratch")
     assert ours["environment"]["nnunet-attn"] != "not recorded"
     flags = "\n".join(content["flags"])
     assert "2 of 5 folds are complete" in flags
