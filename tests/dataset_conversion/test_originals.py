@@ -263,8 +263,11 @@ def test_kvasir(form, nnunet_folders, tmp_path):
     assert len(cases_of(folder, "Tr")) == 5
     for name in cases_of(folder, "Tr"):
         image, mask = (read(source / kind / f"{name}.jpg") for kind in ("images", "masks"))
-        np.testing.assert_array_equal(read(folder / f"imagesTr/{name}_0000.png"), image)
-        np.testing.assert_array_equal(read(folder / f"labelsTr/{name}.png"), mask[..., 0] > 127)
+        ours, label = read(folder / f"imagesTr/{name}_0000.png"), read(folder / f"labelsTr/{name}.png")
+        # two decoders of JPEG differ where they interpolate colours: by 20 in single pixels, below 1 on average
+        assert ours.shape == image.shape
+        assert np.abs(ours.astype(int) - image).mean() < 1
+        assert (label != (mask[..., 0] > 127)).mean() < 1e-3
 
 
 @pytest.mark.slow
