@@ -8,6 +8,7 @@ predictor builds it, by ``build_network_architecture``.
 ``python tests/test_golden.py`` adds the trainers of the catalogue that are new and changes nothing that is there.
 """
 
+import functools
 import gzip
 import json
 import zlib
@@ -118,10 +119,12 @@ def shapes(network: nn.Module) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+@functools.cache
 def read_shapes() -> dict[str, dict[str, list[int]]]:
     return json.loads(gzip.decompress(SHAPES.read_bytes()))
 
 
+@functools.cache
 def read_logits() -> dict[str, np.ndarray]:
     with np.load(LOGITS) as stored:
         return dict(stored)
