@@ -122,9 +122,11 @@ def _as_nifti(content: Content) -> Content:
         UserError: The file is truncated, damaged, or no volume.
     """
     if content.data.startswith(b"NRRD"):
-        header = content.data.partition(b"\n\n")[0]
+        header, *voxels = re.split(rb"\r?\n\r?\n", content.data, maxsplit=1)
         if re.search(rb"^data ?file:", header, re.IGNORECASE | re.MULTILINE):
             raise UserError(f"{content} is a header whose voxels lie in another file; write the volume as one file")
+        if re.search(rb"^encoding:\s*(gz|gzip)\s*$", header, re.IGNORECASE | re.MULTILINE):
+            _check_compressed(content, b"".join(voxels), zlib.MAX_WBITS | 16)
         return _through_itk(content, ".nrrd")
     if re.match(rb"\s*(ObjectType|NDims|Comment)\s*=", content.data):
         _check_mha(content)
@@ -133,7 +135,7 @@ def _as_nifti(content: Content) -> Content:
 
 
 def _check_mha(content: Content) -> None:
-    """ITK reads a damaged compressed .mha without an error."""
+    """ITK reads a damaged .mha without an error."""
     match = re.search(rb"ElementDataFile\s*=\s*(\S+)\r?\n", content.data)
     if match is None or match[1] != b"LOCAL":
         raise UserError(f"{content} is a header whose voxels lie in another file, or cut; write the volume as one file")
@@ -144,13 +146,26 @@ def _check_mha(content: Content) -> None:
         expected = sizes[facts[b"ElementType"].strip().removeprefix(b"MET_")]
         for edge in facts[b"DimSize"].split():
             expected *= int(edge)
-        data = content.data[match.end() :]
-        if facts.get(b"CompressedData", b"").strip().lower() == b"true":
-            data = zlib.decompressobj().decompress(data, expected + 1)
-    except (KeyError, ValueError, zlib.error) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{content} is truncated or damaged ({error}); write it again") from error
-    if len(data) < expected:
-        raise UserError(f"{content} is truncated or damaged ({len(data)} of {expected} bytes); write it again")
+    voxels = content.data[match.end() :]
+    if facts.get(b"CompressedData", b"").strip().lower() == b"true":
+        _check_compressed(content, voxels, zlib.MAX_WBITS)
+    elif len(voxels) < expected:
+        raise UserError(f"{content} is truncated or damaged ({len(voxels)} of {expected} bytes); write it again")
+
+
+def _check_compressed(content: Content, stream: bytes, wbits: int) -> None:
+    """ITK reads a damaged stream without an error; zlib checks its end and its checksum."""
+    try:
+        reader = zlib.decompressobj(wbits)
+        while stream and not reader.eof:
+            reader.decompress(stream, 1 << 24)
+            stream = reader.unconsumed_tail
+        if not reader.eof:
+            raise EOFError("the compressed voxels end too early")
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{content} is truncated or damaged ({error}); write it again") from error
 
 
 def _through_itk(content: Content, suffix: str) -> Content:

@@ -55,14 +55,14 @@ attention = a1 - difference * a2
 side = image.shape[0] // 4  # the first stage works at a quarter of the size
 pixel = (side // 2, side // 2)
 row = pixel[0] * side + pixel[1]
-grid = -(-side // block.window)
+grid = block.key_grid(caught["k"], (side, side))
 
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.8))
 axes[0].imshow(image, cmap="gray")
 axes[0].plot(4 * pixel[1], 4 * pixel[0], "r+", markersize=12)
 axes[0].set_title("the pixel that asks")
 for ax, weights, title in zip(axes[1:], (a1, a2, attention), ("$A_1$", "$A_2$", r"$A_1 - \lambda A_2$"), strict=True):
-    shown = ax.imshow(weights[row].reshape(grid, grid), cmap="RdBu_r" if "lambda" in title else "viridis")
+    shown = ax.imshow(weights[row].reshape(grid), cmap="RdBu_r" if "lambda" in title else "viridis")
     ax.set_title(title)
     figure.colorbar(shown, ax=ax, shrink=0.7)
 for ax in axes:

@@ -12,7 +12,9 @@ from PIL import Image
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.dataset_conversion.own_names import case_names, pair_by_name
-from nnunet_attn.dataset_conversion.sources import File
+from nnunet_attn.dataset_conversion.own_volumes import _as_nifti
+from nnunet_attn.dataset_conversion.sources import Content, File
+from nnunet_attn.dataset_conversion.volumes import read_nifti
 from nnunet_attn.errors import UserError
 
 
@@ -307,6 +309,22 @@ def test_a_header_that_is_slightly_off(volumes, capsys):
     volume(label, data / "case2" / f"case2_seg{end}", origin=(300, 0.0, 7.0))
     assert convert(*command, "--resample-mask", "--overwrite") == 1
     assert "do not lie at the same place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("suffix", "begin"), [(".mha", b"LOCAL\n"), (".nrrd", b"\n\n")])
+def test_no_flipped_bit_goes_unnoticed(tmp_path, suffix, begin):
+    array = np.random.default_rng(0).integers(-99, 999, (3, 4, 5), dtype=np.int16)
+    volume(array, tmp_path / f"whole{suffix}")
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    first = whole.index(begin) + len(begin)
+    for bit in range(8 * (len(whole) - first)):
+        damaged = bytearray(whole)
+        damaged[first + bit // 8] ^= 1 << bit % 8
+        try:
+            voxels = read_nifti(_as_nifti(Content(f"damaged{suffix}", bytes(damaged)))).array.T
+        except UserError:
+            continue
+        np.testing.assert_array_equal(voxels, array, err_msg=f"bit {bit}")  # a bit of the stream's header, unused
 
 
 def test_damaged_volumes_are_refused(volumes, capfd):
