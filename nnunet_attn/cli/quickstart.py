@@ -1,19 +1,20 @@
-"""The whole job in one command: convert, plan, preprocess, train, predict, score, picture.
+"""The whole job in one command: convert, plan, preprocess, train, predict, score, draw, compare.
 
 Stock nnU-Net and DCAU-Net train with the same short schedule, on data that is made on the spot: a cardiac phantom in
 ACDC's own layout, so that the real converter runs. About five minutes on two CPU cores. It shows that the set-up works
 and that both networks learn; a run this short compares nothing.
 
 Everything happens in one folder (-o; by default a fresh one, which is printed): nnU-Net's three folders, the log of all
-that nnU-Net says, scores.json and overlay.png. Nothing else is touched, your nnU-Net variables included. A run that was
-stopped goes on when it is started again with the same folder.
+that nnU-Net says, the scores (scores.json), a figure of three cases (overlay.png) and the report that "nnunet-attn
+compare" writes (report/report.html). Nothing else is touched, your nnU-Net variables included. A run that was stopped
+goes on when it is started again with the same folder.
 """
 
 import argparse
 import os
 from pathlib import Path
 
-HELP = "the whole job on made-up data: convert, plan, train, predict, score (about 5 minutes, no GPU needed)"
+HELP = "the whole job on made-up data, from conversion to the report (about 5 minutes, no GPU needed)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

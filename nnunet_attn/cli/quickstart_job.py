@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,11 +17,13 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tqdm import tqdm
 
+from nnunet_attn.comparison.compare import compare
 from nnunet_attn.dataset_conversion import acdc
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.dataset_conversion.phantom import write_phantom
 from nnunet_attn.files import complete_folder, write_json
 from nnunet_attn.report.overlay import overlay
+from nnunet_attn.report.report import write_report
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, plan_and_preprocess, predict
 
 TRAINERS = ("nnUNetTrainer", "nnUNetTrainerDCAUNet")
@@ -30,6 +33,13 @@ LABELS = {"RV": 1, "MYO": 2, "LV": 3}
 TEST_CASES = 8
 VALIDATION_BATCHES = 2  # of an epoch, for nnU-Net's log only; the validation after the training is complete
 LEARNED = 0.8  # mean Dice on the phantom that shows that a network learns; thresholds stay below 0.6
+NEXT = """\
+Next, on your own data ("nnunet-attn convert --help"), with nnUNet_raw, nnUNet_preprocessed and nnUNet_results set:
+  nnunet-attn convert acdc /downloads/ACDC/database 27
+  nnUNetv2_plan_and_preprocess -d 27 -c 2d --verify_dataset_integrity
+  nnUNetv2_train 27 2d 0
+  nnUNetv2_train 27 2d 0 -tr nnUNetTrainerDCAUNet
+  nnunet-attn compare 27 -c 2d -tr nnUNetTrainer nnUNetTrainerDCAUNet"""
 
 
 class Job:
@@ -58,6 +68,7 @@ class Job:
                 self.step(f"predict with {name}", self.predict, name)
             scores = self.step("score", self.score)
             self.step("picture", self.picture)
+            self.step("report", self.compare)
         self.report(scores, time.monotonic() - started)
 
     def step(self, what: str, function: Callable, *arguments: object) -> Any:
@@ -157,6 +168,22 @@ class Job:
             labels=LABELS,
         )
 
+    def compare(self) -> None:
+        """The report that ``nnunet-attn compare --test`` writes, on the cases that were predicted."""
+        folder = self.folder / "report"
+        if folder.is_dir():
+            return
+        with complete_folder(self.folder / "references", overwrite=True) as references:
+            for case in self.cases():
+                shutil.copy(self.raw / "labelsTs" / f"{case}.nii.gz", references)
+        with complete_folder(folder) as temporary:
+            comparison = compare(
+                str(DATASET_ID), "2d", self.names, folds=["0"],
+                test={name: self.folder / "predictions" / name for name in self.names},
+                references=self.folder / "references",
+            )  # fmt: skip
+            write_report(comparison, temporary)
+
     def report(self, scores: dict[str, dict[str, float]], seconds: float) -> None:
         width = max(map(len, scores))
         print(f"\nDice on {len(self.cases())} held-out cases\n{'':{width}}   mean    " + "     ".join(LABELS))
@@ -167,6 +194,7 @@ class Job:
         print(
             f"\n{learned} A run this short compares nothing: {self.options.epochs} epochs of "
             f"{self.options.iterations} iterations, one seed, different recipes.\n"
-            f"{seconds:.0f} s. Picture: {self.folder / 'overlay.png'}\n"
-            f"All of it is in {self.folder}; delete it freely."
+            f"{seconds:.0f} s. All files are in {self.folder}; delete it freely.\n\n"
+            f"Report:  {self.folder / 'report' / 'report.html'} (open it in a browser)\n"
+            f"Picture: {self.folder / 'overlay.png'}\n\n{NEXT}"
         )

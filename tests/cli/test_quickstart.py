@@ -1,7 +1,10 @@
+import functools
 import json
+import re
 
 import pytest
 
+from nnunet_attn.cli import quickstart_job
 from nnunet_attn.cli.main import main
 from nnunet_attn.cli.quickstart_job import TRAINERS
 
@@ -19,6 +22,25 @@ def test_another_run_s_folder_is_refused(tmp_path, capsys):
     assert "holds a quickstart with other settings" in capsys.readouterr().err
 
 
+def test_it_ends_with_the_report(tmp_path, capsys, monkeypatch):
+    """The whole job with tiny networks, five patients to train on, one iteration and one patient to test."""
+    small = functools.partial(quickstart_job.write_phantom, training=5, test=1)
+    monkeypatch.setattr(quickstart_job, "write_phantom", small)
+    shrunk = functools.partial(quickstart_job.plan_and_preprocess, shrink=True)
+    monkeypatch.setattr(quickstart_job, "plan_and_preprocess", shrunk)
+    monkeypatch.setattr(quickstart_job, "TRAINERS", ("nnUNetTrainer", "nnUNetTrainerStockAdamW"))
+    assert main(["quickstart", "-o", str(tmp_path), "--epochs", "1", "--iterations", "1"]) == 0
+    out = capsys.readouterr().out
+    path = re.search(r"Report: +(\S+)", out)[1]
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert path == str(tmp_path / "report" / "report.html")
+    assert "nnunet-attn compare 27 -c 2d -tr nnUNetTrainer nnUNetTrainerDCAUNet" in out
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the report opens offline"
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    summary = json.loads((tmp_path / "report" / "comparison.json").read_text())["summary"]
+    assert {row["row"] for row in summary} == set(scores)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_both_networks_learn(seed, tmp_path, capsys, monkeypatch):
@@ -33,6 +55,7 @@ def test_both_networks_learn(seed, tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "Both networks learn. A run this short compares nothing" in out
     assert (folder / "overlay.png").stat().st_size > 50_000
+    assert "Paired differences" in (folder / "report" / "report.html").read_text()
     assert not list((tmp_path / "mine").iterdir())
     assert main(["quickstart", "-o", str(folder), "--seed", str(seed)]) == 0
     assert json.loads((folder / "scores.json").read_text()) == scores
