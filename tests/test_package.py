@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_every_direct_import_is_declared():
     used -= {"medpy"} & set(extras["test"])  # the benchmark of HD95 in scripts/ compares with it
     assert used <= declared | optional
     assert declared <= used, "declared but never imported"
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning])
+def test_what_will_break_is_an_error_in_our_own_files(category):
+    def warn_from(module: str) -> None:
+        exec("import warnings; warnings.warn('will break', category)", {"__name__": module, "category": category})
+
+    for ours in ("nnunet_attn", "nnunet_attn.trainers.fias", "tests.cli.test_count", __name__):
+        with pytest.raises(category, match="will break"):
+            warn_from(ours)
+    with warnings.catch_warnings(record=True) as others:
+        warn_from("nnunet_attn_of_another_package")
+    assert not others
 
 
 @pytest.fixture(scope="module")
