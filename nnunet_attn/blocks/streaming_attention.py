@@ -77,13 +77,14 @@ def streaming_attention(
             all_logits.append(logit)
             all_rms.append(rms)
         out = mean.to(x.dtype).contiguous(memory_format=layout_of(x))
+        out = out if sources else out.clone()  # an operator's output must not be its input
         return out, torch.stack(all_logits), torch.stack(all_rms)
 
 
 @streaming_attention.register_fake
 def _(x: Any, query: Any, sources: Any, matrices: Any, eps: float, align_corners: bool) -> tuple:
     logits = x.new_empty(len(sources) + 1, x.shape[0], 1, *x.shape[2:], dtype=query.dtype)
-    return torch.empty_like(x), logits, torch.empty_like(logits)
+    return torch.empty_like(x, memory_format=layout_of(x)), logits, torch.empty_like(logits)
 
 
 @torch.library.custom_op("nnunet_attn::cross_stage_attention_backward", mutates_args=())
@@ -132,8 +133,15 @@ def streaming_attention_backward(
 def _(
     gradient: Any, x: Any, query: Any, logits: Any, rms: Any, sources: Any, matrices: Any, align_corners: bool
 ) -> tuple:
-    gsources, gmatrices = [[torch.empty_like(t) for t in ts] for ts in (sources, matrices)]
-    return torch.empty_like(x), torch.empty_like(query), gsources, gmatrices
+    gx, *gsources = (torch.empty_like(t, memory_format=layout_of(t)) for t in (x, *sources))
+    return gx, torch.empty_like(query), gsources, [t.new_empty(t.shape) for t in matrices]
+
+
+def _no_second_derivative(ctx: Any, *_: Any) -> None:
+    raise RuntimeError("streaming cross-stage attention has no second derivative; set the blocks' form to 'list'")
+
+
+streaming_attention_backward.register_autograd(_no_second_derivative)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_attn.blocks.cross_stage_attention import FORMS, CrossStageAttentionResidual
 from nnunet_attn.blocks.feature_history import FeatureHistory, channels_last, max_by_axis
-from nnunet_attn.blocks.streaming_attention import streaming_attention
+from nnunet_attn.blocks.streaming_attention import streaming_attention, streaming_attention_backward
 from nnunet_attn.complexity import gmacs, saved_bytes
 
 # sizes of the history's entries and of x: halves; odd sides; one axis larger and the other smaller than x's
@@ -103,17 +103,46 @@ def test_streaming_passes_gradcheck(sizes):
     assert torch.autograd.gradcheck(function, (*inputs, *parameters.values()))
 
 
-@pytest.mark.parametrize("sizes", [PYRAMID_2D, ODD_3D], ids=str)
-def test_operator_keeps_pytorch_s_rules(sizes):
-    block, history, x = make(sizes)
-    pool = FeatureHistory(history)
+@pytest.mark.parametrize(
+    ("sizes", "turned"),
+    [
+        (((), (5, 7)), True),
+        (((), (1, 1, 1)), False),
+        ((((2, 3),), (5, 7)), False),
+        (PYRAMID_2D, False),
+        (ODD_2D, True),
+        (ODD_3D, False),
+        (ODD_3D, True),
+    ],
+    ids=str,
+)
+def test_operators_keep_pytorch_s_rules(sizes, turned):
+    """Forward and backward operator; ``turned`` gives maps that are contiguous in no layout, as permuted ones are."""
     sources = [
-        pool.pooled(k, tuple(min(pair) for pair in zip(h.shape[2:], x.shape[2:], strict=True)))
-        for k, h in enumerate(history)
+        random(2, w, *(min(pair) for pair in zip(s, sizes[1], strict=True)), seed=n)
+        for n, (w, s) in enumerate(zip(WIDTHS, sizes[0], strict=False))
     ]
-    tensors = [m.detach().flatten(1).requires_grad_() for m in matrices(block) if m is not None]
-    arguments = (x.requires_grad_(), block.query.detach(), [s.requires_grad_() for s in sources], tensors, 1e-6, False)
-    torch.library.opcheck(streaming_attention, arguments)
+    maps = [random(2, WIDTH, *sizes[1], seed=9), *sources]
+    matrices = [random(WIDTH, s.shape[1], seed=5) for s in sources if s.shape[1] != WIDTH]
+    if turned:
+        maps = [m.transpose(-1, -2).contiguous().transpose(-1, -2) for m in maps]
+        matrices = [m.T.contiguous().T for m in matrices]
+    x, *sources = (m.requires_grad_() for m in maps)
+    query, matrices = random(WIDTH, seed=3).requires_grad_(), [m.requires_grad_() for m in matrices]
+    torch.library.opcheck(streaming_attention, (x, query, sources, matrices, 1e-6, False))
+    with torch.no_grad():
+        out, logits, rms = streaming_attention(x, query, sources, matrices, 1e-6, False)
+        x, query, *rest = (t.detach() for t in (x, query, *sources, *matrices))
+        sources, matrices = rest[: len(sources)], rest[len(sources) :]
+        arguments = (random(*out.shape, seed=7), x, query, logits, rms, sources, matrices, False)
+    torch.library.opcheck(streaming_attention_backward, arguments)
+
+
+def test_second_derivative_is_refused():
+    block, history, x = make()
+    (gradient,) = torch.autograd.grad(block(history, x.requires_grad_()).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative; set the blocks' form to 'list'"):
+        gradient.sum().backward()
 
 
 @pytest.mark.parametrize("form", FORMS)
