@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,13 +95,20 @@ def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) ->
 
 
 def call_snakemake(arguments: Sequence[str]) -> int:
-    """Call Snakemake in this process; its exit code."""
+    """Call Snakemake in this process; its exit code.
+
+    Snakemake installs a handler of SIGTERM and leaves it behind. Processes forked later would inherit it, and a pool of
+    such processes cannot be terminated: ``Pool.terminate`` waits for ever for a worker that waits for work.
+    """
     import snakemake.cli
 
+    before = signal.getsignal(signal.SIGTERM)
     try:
         snakemake.cli.main(list(arguments))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

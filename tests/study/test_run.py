@@ -32,7 +32,9 @@ def faked(fake, monkeypatch):  # noqa: F811
 
 def test_a_study_runs_to_its_end_once(faked, capfd):
     matrix = faked.matrix(faked.file.read_text() + "repeats: 2\n")
+    before = signal.getsignal(signal.SIGTERM)
     assert main(["study", "run", str(faked.file), "--", "--cores", "2"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is before, "pools of processes forked from here could not be terminated"
     assert [starts(faked, job) for job in matrix.trainings] == [[[0, 1, 2]]] * 8
     assert "10 of 10 jobs done, 0 failed or stopped, 0 not begun" in capfd.readouterr().err
     order = sorted(matrix.trainings, key=lambda job: faked.layout.marker(job.id).stat().st_mtime_ns)
