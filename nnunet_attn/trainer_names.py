@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, find_written, written_trainers
+from nnunet_attn.catalog import FAMILIES, SGD, STOCK, find_entry, find_written, written_trainers
 
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
@@ -76,6 +76,28 @@ def parse_trainer_name(name: str) -> TrainerName | None:
     return TrainerName(stem, "stock" if stem == STOCK else None, None, *suffixes)
 
 
+def describe_trainer(name: str) -> str:
+    """One line on what a trainer's name means: network, ablation, recipe, rate, schedule."""
+    parsed = parse_trainer_name(name)
+    if parsed is None:
+        return "stock nnU-Net" if name == STOCK else "not of this package"
+    if parsed.family is None:
+        parts = [f"{parsed.base}, not of this package"]
+    elif parsed.base == STOCK:
+        parts = ["stock nnU-Net"]
+    else:
+        family = FAMILIES[parsed.family]
+        own = "nnU-Net's own network" + ("" if parsed.recipe else " under our recipe (AdamW)")
+        parts = [family.title if find_entry(parsed.base) else own]
+        parts += [f"_{parsed.ablation}: {family.describe(parsed.ablation)}"] if parsed.ablation else []
+        recipes = {"SGD": SGD} | family.paper_recipes
+        parts += [f"_{parsed.recipe}: {recipes[parsed.recipe]}"] if parsed.recipe else []
+    parts += [f"initial rate {parsed.initial_lr:g}"] if parsed.initial_lr else []
+    if parsed.epochs:
+        parts.append(f"{parsed.epochs} epochs" + (f" of {parsed.iterations} iterations" if parsed.iterations else ""))
+    return "; ".join(parts)
+
+
 def without_run(name: str) -> str:
     """The name without its ``_run<K>``: what repeats of one training share."""
     return re.sub(r"_run([2-9]|[1-9]\d+)$", "", name)
@@ -98,6 +120,21 @@ def twin_names(trainer: str) -> list[str]:
     if same and 3 in entry.dimensions and parsed.recipe is None:
         names.append(f"{STOCK}StockAdamW{suffixes}")
     return names
+
+
+def same_recipe_pairs(trainer: str) -> list[tuple[str, str]]:
+    """Pairs of a trainer's network and the plans' network under one recipe, with its rate and schedule.
+
+    Under our recipe the trainer itself with ``StockAdamW``; under stock nnU-Net's, ``_SGD`` with the stock trainer.
+    Empty for a paper's recipe, stock networks and trainers that are not ours.
+    """
+    parsed = parse_trainer_name(trainer)
+    if parsed is None or find_entry(parsed.base) is None or parsed.recipe not in (None, "SGD"):
+        return []
+    suffixes = without_run(trainer).removeprefix(parsed.base).removeprefix("_SGD")
+    own = (without_run(trainer), f"{STOCK}StockAdamW{suffixes}")
+    under_sgd = (f"{parsed.base}_SGD{suffixes}", f"{STOCK}{suffixes}")
+    return [own, under_sgd] if parsed.recipe is None else [under_sgd]
 
 
 def _without_suffixes(name: str) -> str:

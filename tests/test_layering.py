@@ -8,9 +8,10 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "errors", "files", "groups", "workers", "trainer_names"}
+BOTTOM = {"catalog", "citations", "errors", "files", "groups", "workers", "trainer_names"}
 MAY_IMPORT = {
     "catalog": set(),
+    "citations": set(),
     "trainer_names": {"catalog"},
     "errors": set(),
     "files": {"errors"},
@@ -33,6 +34,7 @@ MAY_IMPORT = {
 }
 WITHOUT_NNUNET = {
     "catalog",
+    "citations",
     "errors",
     "files",
     "groups",

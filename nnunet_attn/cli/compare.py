@@ -15,7 +15,8 @@ A test set instead of the validation, with the predictions of each row:
   nnunet-attn compare 27 -c 2d --trainers nnUNetTrainer nnUNetTrainerDCAUNet \\
       --test nnUNetTrainer=PREDICTIONS_A nnUNetTrainerDCAUNet=PREDICTIONS_B
 
-Written into one folder: report.html (self-contained), report.md, tables as CSV, comparison.json, figures, overlays."""
+Written into one folder: report.html (self-contained), report.md, tables.tex (booktabs) and references.bib, tables as
+CSV, comparison.json, figures, overlays. The verdict table is printed at the end, too."""
 
 import argparse
 from pathlib import Path
@@ -68,10 +69,15 @@ def rows_and_folders(texts: list[str]) -> dict[str, Path]:
 
 
 def run(options: argparse.Namespace) -> int:
+    import shutil
+
     from nnunet_attn.comparison.compare import compare
     from nnunet_attn.errors import UserError
     from nnunet_attn.files import complete_folder
+    from nnunet_attn.report.document import to_text
     from nnunet_attn.report.report import write_report
+    from nnunet_attn.report.tables import Tables
+    from nnunet_attn.report.verdict import verdict_table
     from nnunet_attn.scoring.folders import find_dataset
 
     if options.nsd_tolerance < 0:
@@ -91,10 +97,15 @@ def run(options: argparse.Namespace) -> int:
             processes=options.processes,
         )
         write_report(comparison, folder, published=options.published)
+    doubts = [f"- {flag}" for subject, flags in comparison.doubts.items() for flag in flags if subject != "Learning"]
+    print("\n".join([*comparison.doubts.get("Learning", ()), "What to doubt:", *doubts, ""]))
     for verdict in comparison.verdicts:
         print(verdict.text)
+    for effect in comparison.own_effects:
+        print(effect.text(comparison.groups))
     for twin in comparison.twins:
         print(twin.text(comparison.groups))
-    print("\n".join(f"- {flag}" for flag in comparison.flags))
-    print(f"Report: {output / 'report.html'}")
+    table = verdict_table(Tables(comparison))
+    print(f"\n{to_text(table, shutil.get_terminal_size((160, 24)).columns)}\n")
+    print(f"Report: {output / 'report.html'} (also report.md, tables.tex, references.bib)")
     return 0

@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_attn.comparison.facts import Facts, measure_network, read_facts
-from nnunet_attn.comparison.flags import data_flags, learning_flags, training_flags, unlearned_classes
+from nnunet_attn.comparison.flags import data_flags, learning_flags, repeat_flags, training_flags, unlearned_classes
 from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation, unlisted_runs
 from nnunet_attn.comparison.paired import Verdict, compare_with_baseline, summarise, verdicts
 from nnunet_attn.comparison.results import digest
 from nnunet_attn.comparison.rows import Row, fold_rows
 from nnunet_attn.comparison.same_data import common_folds, hashes, refuse_unequal
 from nnunet_attn.comparison.scores import Scores, stack_scores
-from nnunet_attn.comparison.twins import Twin, find_twins
+from nnunet_attn.comparison.twins import OwnEffect, Twin, find_own_effects, find_twins
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import sha256
 from nnunet_attn.scoring.cases import Rules
@@ -38,6 +38,8 @@ class Comparison:
         scores: Of all cases.
         summary, differences: See ``paired``.
         twins: Rows beside the same network without its attention.
+        own_effects: Rows' networks beside the plans' network under the same recipe.
+        doubts: What a reader must know, by subject.
         images: Folder of the cases' images; None if it is not at hand.
     """
 
@@ -54,13 +56,19 @@ class Comparison:
     differences: pd.DataFrame
     verdicts: list[Verdict]
     twins: list[Twin]
-    flags: list[str]
+    own_effects: list[OwnEffect]
+    doubts: dict[str, list[str]]
     hashes: dict[str, object]
     images: Path | None
 
     @property
     def names(self) -> list[str]:
         return [row.name for row in self.rows]
+
+    @property
+    def flags(self) -> list[str]:
+        """All doubts, those on learning first."""
+        return [flag for flags in self.doubts.values() for flag in flags]
 
     @property
     def groups(self) -> Groups:
@@ -92,8 +100,9 @@ class Comparison:
             "rows": rows,
             "unit": self.gathered.unit,
             "nsd_tolerance": self.tolerance,
-            "verdicts": [vars(verdict) for verdict in self.verdicts],
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "twins": [twin.to_json() for twin in self.twins],
+            "own_effects": [effect.to_json() for effect in self.own_effects],
             "flags": self.flags,
             "summary": json.loads(self.summary.to_json(orient="records", double_precision=12)),
             "differences": json.loads(self.differences.to_json(orient="records", double_precision=12)),
@@ -171,14 +180,15 @@ def compare(
         for row in rows:
             measure_network(row.model, facts[row.name])
     unlearned = unlearned_classes(scores)
-    flags = [
-        *learning_flags(unlearned),
-        *data_flags(rows, wanted, used, found, unlisted_runs(models)),
-        *training_flags(rows, facts),
-        *gathered.unverified,
-    ]
+    doubts = {
+        "Learning": learning_flags(unlearned),
+        "Data": data_flags(rows, wanted, used, found),
+        "Repeats": repeat_flags(rows, unlisted_runs(models)),
+        "Training": training_flags(rows, facts),
+        "Files": list(gathered.unverified),
+    }
     if gathered.surface_problem is not None:
-        flags.append(f"No HD95, ASSD and NSD: {gathered.surface_problem}.")
+        doubts["Files"].append(f"No HD95, ASSD and NSD: {gathered.surface_problem}.")
     images = raw / ("imagesTr" if test is None else "imagesTs") if raw is not None else None
     return Comparison(
         dataset=name,
@@ -194,7 +204,8 @@ def compare(
         differences=differences,
         verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned),
         twins=find_twins(rows, scores, facts),
-        flags=flags,
+        own_effects=find_own_effects(rows, scores, facts),
+        doubts={subject: flags for subject, flags in doubts.items() if flags},
         hashes=hashes(models, used) | _file_hashes(name, gathered.references),
         images=images if images is not None and images.is_dir() else None,
     )

@@ -37,17 +37,14 @@ def learning_flags(unlearned: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def data_flags(
-    rows: Sequence[Row], folds: Sequence[str], used: Sequence[str], groups: Groups, unlisted: Sequence[str] = ()
-) -> list[str]:
-    """On the amount of data: one dataset, folds, groups, repeats.
+def data_flags(rows: Sequence[Row], folds: Sequence[str], used: Sequence[str], groups: Groups) -> list[str]:
+    """On the amount of data: one dataset, folds, groups.
 
     Args:
         rows: The rows.
         folds: Folds that were asked for.
         used: Folds that count; none for a test set.
         groups: Of the cases.
-        unlisted: Repeats of the rows that are in nnU-Net's results folder and were not named.
     """
     flags = ["Single dataset: nothing general can be said of the methods. At least three, better six are needed."]
     if len(used) == 1:
@@ -76,6 +73,12 @@ def data_flags(
             f"Too few {groups.plural}: with {number}{with_rows} no test can reach p < {ALPHA} after Holm's correction "
             f"(the smallest is {smallest_p(number, compared):.2g})."
         )
+    return flags
+
+
+def repeat_flags(rows: Sequence[Row], unlisted: Sequence[str]) -> list[str]:
+    """On repeats; ``unlisted`` are trained repeats in nnU-Net's results folder that were not named."""
+    flags = []
     single = [row.name for row in rows if len(row.runs) == 1]
     if single:
         of = "" if len(single) == len(rows) else f" of {', '.join(single)}"

@@ -6,7 +6,8 @@ other metrics) is exploratory: it has its own Holm correction, over everything e
 it. Where it is not known which cases belong to one patient or video, nothing is claimed at all.
 """
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN, Scores
 from nnunet_attn.comparison.statistics import ALPHA, Difference, holm, is_significant, paired_difference, smallest_p
-from nnunet_attn.scoring.groups import INDEPENDENT, Groups
+from nnunet_attn.scoring.groups import Groups
 from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
 from nnunet_attn.scoring.metrics import DISTANCES
 
@@ -69,7 +70,8 @@ def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) 
 def compare_with_baseline(scores: Scores) -> pd.DataFrame:
     """Paired differences of every row to the first; column ``primary`` marks the tested question.
 
-    ``p_holm`` is corrected over the rows for the primary question, and over all other tests for the rest.
+    ``p_holm`` is corrected over the rows for the primary question, and over all other tests for the rest;
+    ``smallest_p`` is the smallest that it could have been with so many groups, whatever the data.
     """
     result = []
     for name in scores.quantities:
@@ -83,17 +85,64 @@ def compare_with_baseline(scores: Scores) -> pd.DataFrame:
         family = [(line, found) for line, found in result if line["primary"] is primary]
         for (line, found), p in zip(family, holm([found.p for _, found in family]), strict=True):
             line["p_holm"] = p
+            line["smallest_p"] = smallest_p(found.groups, len(family))
             line["significant"] = primary and scores.groups.known and is_significant(found, p)
     return pd.DataFrame([line | asdict(found) for line, found in result])
 
 
+def can_show(d: Mapping[str, object]) -> bool:
+    """Whether a line of ``compare_with_baseline`` could have been significant at all; otherwise its p is no result."""
+    return d["smallest_p"] < ALPHA
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of one row against the baseline."""
+    """What may be said of one row against the baseline.
+
+    Attributes:
+        said: In two or three words, for a table.
+        effect: Mean difference with interval, and the groups that improved.
+        claim: What the test lets us say of it.
+        p: As a table shows it: no number where none could have been a result.
+        weak: Of the two rows those that hardly learned.
+    """
 
     row: str
+    baseline: str
     significant: bool
-    text: str
+    said: str
+    effect: str
+    claim: str
+    p: str
+    weak: tuple[str, ...] = ()
+
+    def in_words(self, names: Mapping[str, str]) -> str:
+        """One or two sentences, the effect before the test; ``names`` are what the rows are called."""
+        row, baseline = names[self.row], names[self.baseline]
+        before = ""
+        if self.weak:
+            before = f"{' and '.join(names[name] for name in self.weak)} hardly learned, so this says little: "
+        return f"{before}{row} against {baseline}: mean Dice per case {self.effect}. {self.claim}"
+
+    @property
+    def text(self) -> str:
+        """In words, with the rows' full names."""
+        return self.in_words({name: name for name in (self.row, self.baseline)})
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON content."""
+        return {"row": self.row, "significant": self.significant, "said": self.said, "text": self.text}
+
+
+def p_text(value: float) -> str:
+    """A p-value."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def effect_text(d: Difference, groups: Groups) -> str:
+    """Mean difference with interval, and how many groups improved."""
+    interval = "no interval" if math.isnan(d.low) else f"95 % interval {d.low:+.4f} to {d.high:+.4f}"
+    return f"{d.mean:+.4f} ({interval}), better in {d.wins} of {groups.counted(d.groups)}"
 
 
 def verdicts(
@@ -105,37 +154,44 @@ def verdicts(
         differences: See ``compare_with_baseline``.
         baseline: The first row.
         groups: Where they are not known no verdict claims anything or uses the word "significant".
-        unlearned: Rows that have hardly learned; a verdict that touches one says so.
+        unlearned: Rows that have hardly learned; a verdict that touches one begins with it.
     """
-    result, tested = [], differences[differences.primary]
-    for d in tested.itertuples():
-        numbers = (
-            f"difference {d.mean:+.4f}, 95 % interval {d.low:+.4f} to {d.high:+.4f}, n = {groups.counted(d.groups)}, "
-            f"p {'< 0.001' if d.p_holm < 0.001 else f'= {d.p_holm:.3f}'} after Holm's correction"
-        )
+    result = []
+    for d in differences[differences.primary].itertuples():
+        p = f"p {'' if d.p_holm < 0.001 else '= '}{p_text(d.p_holm)} after Holm's correction"
         if not groups.known:
-            text = (
-                f"Mean Dice per case of {d.row} and {baseline}, {INDEPENDENT}: {numbers}. No claim: which cases belong "
-                "to one patient or video is not known (--groups tells)."
+            said, shown = "no claim", "–"
+            claim = "No claim: which cases belong to one patient or video is not known (--groups tells)."
+        elif not can_show(d._asdict()):
+            said, shown = "cannot be shown", f"≥ {d.smallest_p:.2g}"
+            claim = (
+                f"With {groups.counted(d.groups)} these data cannot show significance (smallest possible p = "
+                f"{d.smallest_p:.2g})."
             )
         elif d.significant:
-            word = "higher" if d.mean > 0 else "lower"
-            text = f"{d.row} has a significantly {word} mean Dice per case than {baseline} ({numbers})."
+            said, shown = ("higher" if d.mean > 0 else "lower"), p_text(d.p_holm)
+            claim = f"Significantly {said}, {p}."
         else:
-            text = f"No significant difference in mean Dice per case between {d.row} and {baseline} ({numbers})."
-            if smallest_p(d.groups, len(tested)) >= ALPHA:
-                text += f" With {groups.counted(d.groups)} the test could not have found one."
-        if weak := [row for row in (d.row, baseline) if row in unlearned]:
-            text += f" But {' and '.join(weak)} hardly learned, so this says little about the networks."
-        result.append(Verdict(d.row, bool(d.significant), text))
+            said, shown = "no difference shown", p_text(d.p_holm)
+            claim = f"No significant difference, {p}."
+        weak = tuple(row for row in (d.row, baseline) if row in unlearned)
+        said = f"hardly learned ({said})" if weak else said
+        result.append(Verdict(d.row, baseline, bool(d.significant), said, effect_text(d, groups), claim, shown, weak))
     return result
 
 
-def worst_cases(scores: Scores, row: str, count: int) -> pd.DataFrame:
-    """The cases with a row's lowest Dice per case, with the baseline's and the difference."""
+def typical_cases(scores: Scores, row: str) -> pd.DataFrame:
+    """A row's worst, median and best case by Dice per case, with the baseline's Dice and the difference.
+
+    Fewer where there are fewer cases; of an even number the lower median.
+    """
     dice, baseline = (scores.over_repeats(name, CASE_MEAN, "Dice") for name in (row, scores.rows[0]))
-    order = np.argsort(dice, kind="stable")[: min(count, int((~np.isnan(dice)).sum()))]
+    order = np.argsort(dice, kind="stable")[: int((~np.isnan(dice)).sum())]
+    places = {"worst": 0, "median": (len(order) - 1) // 2, "best": len(order) - 1} if len(order) else {}
+    chosen = {int(order[place]): which for which, place in reversed(places.items())}
+    chosen = dict(sorted(chosen.items(), key=lambda item: dice[item[0]]))
+    index = list(chosen)
     return pd.DataFrame({
-        "case": [scores.keys[i][1] for i in order], "dice": dice[order], "baseline": baseline[order],
-        "difference": dice[order] - baseline[order],
+        "which": list(chosen.values()), "case": [scores.keys[i][1] for i in index], "dice": dice[index],
+        "baseline": baseline[index], "difference": dice[index] - baseline[index],
     })  # fmt: skip

@@ -1,11 +1,16 @@
-"""A small document (headings, text, lists, tables, pictures) and its two forms: Markdown and self-contained HTML."""
+"""A small document (headings, text, lists, tables, pictures) and its forms: self-contained HTML, Markdown, terminal."""
 
 import base64
 import html
+import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
+
+from nnunet_attn.report.page import SCRIPT, STYLE
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,18 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
+    """A paragraph; ``emphasis`` for what the document says, ``warning`` for what must be read before it."""
+
     text: str
     emphasis: bool = False
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Verbatim:
+    """Text to copy, line by line."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,13 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """``left`` columns hold text, the others numbers."""
+    """``left`` columns hold text, the others numbers; ``bold`` are the line and column of cells that stand out."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     left: int = 1
+    bold: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,40 +75,11 @@ class Links:
     pages: Sequence[tuple[str, str]]
 
 
-Block = Heading | Text | Items | Table | Picture | Folded | Links
+Block = Heading | Text | Verbatim | Items | Table | Picture | Folded | Links
 
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 
-STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 58rem; padding: 1rem 1.25rem 4rem; color: #1c1c1e; background: #fff;
-       font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.2; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid #d8d8dc; padding-bottom: .2rem; }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; overflow-wrap: anywhere; }
-p, li { max-width: 50rem; overflow-wrap: anywhere; }
-p.emphasis { font-size: 1.05rem; background: #eef3f8; border-left: 4px solid #3b6ea5; padding: .6rem .9rem;
-             max-width: none; }
-ul { padding-left: 1.2rem; }
-li { margin: .25rem 0; }
-figure, .scroll { margin: .8rem 0 1.2rem; overflow-x: auto; }
-figcaption, p.caption { color: #55555c; font-size: .85rem; margin: 1rem 0 .2rem; }
-p.caption + .scroll { margin-top: 0; }
-figure img { max-width: 100%; height: auto; }
-figure.wide img { max-width: max(100%, 44rem); }
-table { border-collapse: separate; border-spacing: 0; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .65rem; text-align: right; border-bottom: 1px solid #e4e4e8; white-space: nowrap; }
-th { border-bottom: 2px solid #b8b8c0; vertical-align: bottom; font-weight: 600; }
-.text { text-align: left; }
-td:first-child, th:first-child { position: sticky; left: 0; background: #fff; text-align: left; padding-left: 0;
-       white-space: normal; min-width: 6.5rem; max-width: 14rem; overflow-wrap: break-word; }
-th { white-space: normal; }
-td.text:not(:first-child) { white-space: normal; min-width: 6rem; }
-details { margin: .6rem 0; }
-summary { cursor: pointer; color: #2a5a8c; }
-@media (max-width: 40rem) { body { padding: .5rem .8rem 3rem; } td:first-child, th:first-child { max-width: 8rem; } }
-@media print { .scroll, figure { overflow: visible; } }
-"""
+LARGE = 100_000  # bytes of a PNG from which a page holds it as WebP
 
 
 def _breakable(text: str) -> str:
@@ -100,34 +87,37 @@ def _breakable(text: str) -> str:
     return "<wbr>".join(html.escape(part) for part in re.split(r"(?<=\w[_:/])(?=\w)", text))
 
 
-def _cell(text: str, tag: str, is_text: bool) -> str:
-    return f"<{tag}{' class=text' if is_text else ''}>{_breakable(text)}</{tag}>"
+def _cell(text: str, tag: str, is_text: bool, names: Mapping[str, str], bold: bool = False) -> str:
+    shown = f"<b>{_breakable(text)}</b>" if bold else _breakable(text)
+    if text in names and names[text] != text:
+        shown = f'<span title="{html.escape(names[text], quote=True)}">{shown}</span>'
+    return f"<{tag}{' class=text' if is_text else ''}>{shown}</{tag}>"
 
 
-def _html(block: Block, folder: Path) -> str:
+def _anchor(text: str) -> str:
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
+
+
+def _html(block: Block, folder: Path, names: Mapping[str, str]) -> str:
     match block:
+        case Heading(text, 2):
+            return f'<h2 id="{_anchor(text)}">{_breakable(text)}</h2>'
         case Heading(text, level):
             return f"<h{level}>{_breakable(text)}</h{level}>"
-        case Text(text, emphasis):
-            return f"<p{' class=emphasis' if emphasis else ''}>{_breakable(text)}</p>"
+        case Text(text, emphasis, warning):
+            kind = " class=warning" if warning else " class=emphasis" if emphasis else ""
+            return f"<p{kind}>{_breakable(text)}</p>"
+        case Verbatim(text):
+            return f'<pre tabindex="0">{html.escape(text)}</pre>'
         case Items(items):
             return "<ul>" + "".join(f"<li>{_breakable(item)}</li>" for item in items) + "</ul>"
-        case Table(header, rows, caption, left):
-            head = "".join(_cell(text, "th", i < left) for i, text in enumerate(header))
-            body = "".join(
-                "<tr>" + "".join(_cell(text, "td", i < left) for i, text in enumerate(row)) + "</tr>" for row in rows
-            )
-            title = f"<p class=caption>{html.escape(caption)}</p>\n" if caption else ""
-            return (
-                f'{title}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-                f"<tbody>{body}</tbody></table></div>"
-            )
+        case Table():
+            return _html_table(block, names)
         case Picture(path, words, wide):
-            data = base64.b64encode((folder / path).read_bytes()).decode()
             words = html.escape(words, quote=True)
             return (
                 f'<figure{" class=wide" if wide else ""} tabindex="0"><figcaption>{words}</figcaption>'
-                f'<img alt="{words}" src="data:{MEDIA[path.suffix]};base64,{data}"></figure>'
+                f'<img alt="{words}" src="{_embedded(folder / path)}"></figure>'
             )
         case Links(pages):
             links = (
@@ -135,18 +125,54 @@ def _html(block: Block, folder: Path) -> str:
             )
             return "<ul>" + "".join(links) + "</ul>"
         case Folded(title, blocks):
-            inner = "\n".join(_html(b, folder) for b in blocks)
+            inner = "\n".join(_html(b, folder, names) for b in blocks)
             return f"<details><summary>{html.escape(title)}</summary>\n{inner}\n</details>"
 
 
-def to_html(title: str, blocks: Sequence[Block], folder: Path) -> str:
-    """One file that needs no network: style and pictures are inside. No script."""
-    body = "\n".join(_html(block, folder) for block in blocks)
+def _html_table(table: Table, names: Mapping[str, str]) -> str:
+    head = "".join(_cell(text, "th", i < table.left, names) for i, text in enumerate(table.header))
+    lines = (
+        "".join(_cell(text, "td", j < table.left, names, (i, j) in table.bold) for j, text in enumerate(row))
+        for i, row in enumerate(table.rows)
+    )
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    title = f"<p class=caption>{html.escape(table.caption)}</p>\n" if table.caption else ""
+    return (
+        f'{title}<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div>"
+    )
+
+
+def _embedded(path: Path) -> str:
+    """A picture as an address that holds it; large PNG become WebP, a tenth of the size."""
+    content, kind = path.read_bytes(), MEDIA[path.suffix]
+    if path.suffix == ".png" and len(content) > LARGE:
+        smaller = io.BytesIO()
+        with Image.open(path) as picture:
+            picture.convert("RGB").save(smaller, "WEBP", quality=80)
+        content, kind = smaller.getvalue(), "image/webp"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def to_html(title: str, blocks: Sequence[Block], folder: Path, names: Mapping[str, str] | None = None) -> str:
+    """One file that needs no network: style, script and pictures are inside, and the script may be off.
+
+    Args:
+        title: Of the page.
+        blocks: The document.
+        folder: That its pictures lie below.
+        names: Full names, shown when the pointer rests on a cell that holds the short one.
+    """
+    body = "\n".join(_html(block, folder, names or {}) for block in blocks)
+    titles = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
+    links = "".join(f'<li><a href="#{_anchor(text)}">{html.escape(text)}</a></li>' for text in titles)
+    contents = f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n' if len(titles) > 2 else ""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<body>\n{contents}<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n"
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -161,17 +187,20 @@ def _markdown(block: Block) -> str:
     match block:
         case Heading(text, level):
             return f"{'#' * level} {_markdown_text(text)}"
-        case Text(text, emphasis):
-            return f"**{_markdown_text(text)}**" if emphasis else _markdown_text(text)
+        case Text(text, emphasis, warning):
+            return f"**{_markdown_text(text)}**" if emphasis or warning else _markdown_text(text)
+        case Verbatim(text):
+            return f"```\n{text}\n```"
         case Items(items):
             return "\n".join(f"- {_markdown_text(item)}" for item in items)
-        case Table(header, rows, caption, left):
+        case Table(header, rows, caption, left, bold):
             rule = [":--" if i < left else "--:" for i in range(len(header))]
-            lines = [header, rule, *rows]
-            cells = (
-                "| " + " | ".join(c if i == 1 else _markdown_text(c) for c in line) + " |"
-                for i, line in enumerate(lines)
-            )
+            marked = [
+                [f"**{_markdown_text(c)}**" if (i, j) in bold else _markdown_text(c) for j, c in enumerate(row)]
+                for i, row in enumerate(rows)
+            ]
+            lines = [[*map(_markdown_text, header)], rule, *marked]
+            cells = ("| " + " | ".join(line) + " |" for line in lines)
             return (f"{_markdown_text(caption)}\n\n" if caption else "") + "\n".join(cells)
         case Picture(path, words, _):
             return f"![{_markdown_text(words)}]({path.as_posix()})\n\n{_markdown_text(words)}"
@@ -184,3 +213,24 @@ def _markdown(block: Block) -> str:
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The same document in Markdown; pictures are links to files beside it."""
     return f"# {_markdown_text(title)}\n\n" + "\n\n".join(map(_markdown, blocks)) + "\n"
+
+
+def to_text(table: Table, width: int) -> str:
+    """A table for a terminal: aligned, or one line a cell where it would be wider than ``width``."""
+    rows = [[f"{c}*" if (i, j) in table.bold else c for j, c in enumerate(row)] for i, row in enumerate(table.rows)]
+    widths = [max(len(line[j]) for line in (table.header, *rows)) for j in range(len(table.header))]
+    caption = [table.caption] if table.caption else []
+    if sum(widths) + 2 * len(widths) <= width:
+        lines = [
+            "  ".join(
+                c.ljust(n) if j < table.left else c.rjust(n) for j, (c, n) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in (table.header, *rows)
+        ]
+        return "\n".join(line.rstrip() for line in [*caption, *lines])
+    longest = max(map(len, table.header))
+
+    def listed(row: Sequence[str]) -> list[str]:
+        return [row[0], *(f"  {title:{longest}}  {c}" for title, c in zip(table.header[1:], row[1:], strict=True))]
+
+    return "\n".join([*caption, *(line for row in rows for line in listed(row))])

@@ -15,11 +15,14 @@ from nnunet_attn.comparison.facts import Facts
 from nnunet_attn.comparison.paired import overall
 from nnunet_attn.comparison.rows import Row
 from nnunet_attn.comparison.scores import CASE_MEAN, Scores
-from nnunet_attn.report.overlay import COLOURS
 from nnunet_attn.scoring.groups import INDEPENDENT
 from nnunet_attn.scoring.intervals import group_sums
 
 GREY = "#555555"
+# Of the rows: told apart by colour-blind readers by lightness and marker, with a contrast to white of 3 and more.
+COLOURS = ("#0072B2", "#D55E00", "#00805F", "#A8487F", "#7A5C00", "#5B3A8E", "#1C7C8C")
+MARKERS = "osD^vP*X"
+DOTS = 2000  # of a figure; more become one picture within the SVG, which would be tens of megabytes otherwise
 STYLE = {
     "svg.hashsalt": "nnunet_attn", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": GREY, "axes.titlesize": 9,
@@ -57,9 +60,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def _many(values: np.ndarray) -> dict[str, bool]:
-    """Thousands of dots become one picture within the SVG, which would be tens of megabytes otherwise."""
-    return {"rasterized": len(values) > 1000}
+def row_markers(rows: Sequence[str]) -> dict[str, str]:
+    return {row: MARKERS[i % len(MARKERS)] for i, row in enumerate(rows)}
 
 
 def _jitter(count: int, width: float) -> np.ndarray:
@@ -78,6 +80,7 @@ def box_plot(scores: Scores, folder: Path) -> list[Path]:
     """Dice of every case, by class and row, as dots with box (quartiles, whiskers to 1.5 IQR)."""
     rows, classes = scores.rows, case_titles(scores)
     colours, names = row_colours(rows), short_names(rows)
+    many = scores.index.size * len(rows) * len(classes) > DOTS
     figure = Figure(figsize=(max(5.0, 0.5 + (0.3 + 0.35 * len(rows)) * len(classes)), 3.6))
     axes = figure.subplots()
     for j, row in enumerate(rows):
@@ -92,7 +95,7 @@ def box_plot(scores: Scores, folder: Path) -> list[Path]:
                     capprops=dict(color=colours[row]), medianprops=dict(color="black"),
                 )  # fmt: skip
                 offsets = position + _jitter(len(values), 0.4 / len(rows))
-                axes.scatter(offsets, values, s=5, color=colours[row], alpha=0.5, linewidths=0, **_many(values))
+                axes.scatter(offsets, values, s=5, color=colours[row], alpha=0.5, linewidths=0, rasterized=many)
         axes.plot([], [], "s", color=colours[row], label=names[row])
     axes.set_xticks(range(len(classes)), [textwrap.fill(title, 12) for title in classes.values()])
     axes.set(ylabel="Dice", xlim=(-0.6, len(classes) - 0.4))
@@ -105,6 +108,7 @@ def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> 
     """Difference in Dice to the baseline: each group as a dot, the mean over cases with its 95 % interval."""
     rows, classes = scores.rows, case_titles(scores)
     colours, names = row_colours(rows), short_names(rows)
+    many = len(np.unique(scores.index)) * len(rows) * len(classes) > DOTS
     figure = Figure(figsize=(6.4, 0.9 + (0.35 + 0.3 * (len(rows) - 1)) * len(classes)))
     axes = figure.subplots()
     for j, row in enumerate(rows[1:]):
@@ -120,7 +124,7 @@ def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> 
             y = i + (j - (len(rows) - 2) / 2) * 0.7 / max(1, len(rows) - 1)
             height = 0.25 / max(1, len(rows) - 1)
             offsets = y + _jitter(len(values), height)
-            axes.scatter(values, offsets, s=7, color=colours[row], alpha=0.45, linewidths=0, **_many(values))
+            axes.scatter(values, offsets, s=7, color=colours[row], alpha=0.45, linewidths=0, rasterized=many)
             d = found.iloc[0]
             error = [[max(0, d["mean"] - d.low)], [max(0, d.high - d["mean"])]] if pd.notna(d.low) else None
             axes.errorbar(d["mean"], y, xerr=error, fmt="D", color="black", markersize=3.5, capsize=2.5, linewidth=1)
@@ -140,7 +144,7 @@ def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts],
     known = [c for c in COSTS if sum(getattr(facts[row], c[0]) is not None for row in rows) >= 2]
     if not known:
         return []
-    colours, names = row_colours(rows), short_names(rows)
+    colours, names, markers = row_colours(rows), short_names(rows), row_markers(rows)
     dice = summary[(summary["class"] == overall(scores)) & (summary.metric == "Dice")].set_index("row")
     figure = Figure(figsize=(3.1 * len(known), 2.9))
     panels = np.atleast_1d(figure.subplots(1, len(known), sharey=True))
@@ -152,12 +156,12 @@ def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts],
             d = dice.loc[row]
             error = [[max(0, d["mean"] - d.low)], [max(0, d.high - d["mean"])]] if pd.notna(d.low) else None
             axes.errorbar(
-                cost * factor, d["mean"], yerr=error, fmt="o", color=colours[row], capsize=2, label=names[row]
+                cost * factor, d["mean"], yerr=error, fmt=markers[row], color=colours[row], capsize=2, label=names[row]
             )
         axes.set_xlabel(label)
         axes.set_xlim(0, 1.12 * factor * max(getattr(facts[row], key) or 0 for row in rows))
         axes.grid(color="#dddddd", linewidth=0.6)
-    panels[0].set_ylabel("mean Dice")
+    panels[0].set_ylabel("mean Dice, with 95 % interval")
     handles, labels = max((axes.get_legend_handles_labels() for axes in panels), key=lambda pair: len(pair[1]))
     figure.legend(
         handles,

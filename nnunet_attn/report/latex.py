@@ -8,7 +8,7 @@ from nnunet_attn.report.document import Table
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "<": "$<$", ">": "$>$",
-    "−": "$-$",
+    "−": "$-$", "≥": r"$\geq$",
 }  # fmt: skip
 
 
@@ -20,15 +20,14 @@ def latex_text(text: str) -> str:
 
 def latex_table(table: Table) -> str:
     """One table: caption, head between rules, lines."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex_text, cells)) + r" \\"
-
     columns = "".join("l" if i < table.left else "r" for i in range(len(table.header)))
     lines = [r"\begin{table}", r"\centering"]
     lines += [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(table.header), r"\midrule"]
-    lines += [line(row) for row in table.rows]
+    head = " & ".join(map(latex_text, table.header)) + r" \\"
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule"]
+    for i, row in enumerate(table.rows):
+        cells = [rf"\textbf{{{latex_text(c)}}}" if (i, j) in table.bold else latex_text(c) for j, c in enumerate(row)]
+        lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 

@@ -9,6 +9,7 @@ import matplotlib
 import pandas as pd
 
 from nnunet_attn.comparison.over_datasets import RANKED, Side, mean_ranks
+from nnunet_attn.comparison.paired import can_show, p_text
 from nnunet_attn.comparison.statistics import ALPHA
 from nnunet_attn.files import write_json
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Links, Picture, Table, Text, to_html, to_markdown
@@ -16,7 +17,7 @@ from nnunet_attn.report.figures import STYLE
 from nnunet_attn.report.forest import cost_plot, forest_plot
 from nnunet_attn.report.latex import latex_tables
 from nnunet_attn.report.report import PACKAGES, command
-from nnunet_attn.report.tables import cell_number, metric_title, p_text
+from nnunet_attn.report.tables import cell_number, metric_title
 from nnunet_attn.scoring.metrics import DISTANCES
 
 SHOWN = ("Dice", "HD95", "ASSD")  # in the matrix, as far as there are any
@@ -66,7 +67,7 @@ def _cell(side: Side, row: str, metric: str, digits: int) -> str:
     d = d.iloc[0]
     interval = f"{cell_number(d.low, digits, '+')} to {cell_number(d.high, digits, '+')}"
     star = "*" if d.significant else ""
-    p = f", p {p_text(d.p_holm)}" if d.primary else ""
+    p = f", p {p_text(d.p_holm) if can_show(d) else f'≥ {d.smallest_p:.2g}'}" if d.primary else ""
     return f"{text}; {cell_number(d['mean'], digits, '+')}{star} [{interval}]{p}"
 
 
@@ -109,7 +110,12 @@ def twin_table(sides: Sequence[Side]) -> Table | None:
         for t in side.twins.to_dict("records"):
             said = "yes" if t["significant"] else "not shown" if t["possible"] else "cannot be shown"
             interval = f"{cell_number(t['low'], 4, '+')} to {cell_number(t['high'], 4, '+')}"
-            numbers = [cell_number(t["mean"], 4, "+"), interval, p_text(t["p_holm"]), str(t["groups"])]
+            numbers = [
+                cell_number(t["mean"], 4, "+"),
+                interval,
+                p_text(t["p_holm"]) if t["possible"] else "–",
+                str(t["groups"]),
+            ]
             lines.append([t["network"], t["without"], side.name, *numbers, said])
     header = [
         "network",

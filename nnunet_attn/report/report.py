@@ -1,4 +1,4 @@
-"""A comparison as one folder: self-contained report.html, report.md, tables (CSV, LaTeX), comparison.json, pictures."""
+"""A comparison as one folder: self-contained report.html, report.md, tables (CSV, LaTeX, BibTeX), JSON, pictures."""
 
 import platform
 import sys
@@ -7,18 +7,30 @@ from pathlib import Path
 
 from nnunet_attn.comparison.compare import Comparison
 from nnunet_attn.comparison.gather import TEST_SET
-from nnunet_attn.comparison.paired import worst_cases
+from nnunet_attn.comparison.paired import typical_cases
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
-from nnunet_attn.report.document import Block, Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+from nnunet_attn.report.document import (
+    Block,
+    Folded,
+    Heading,
+    Items,
+    Picture,
+    Table,
+    Text,
+    Verbatim,
+    to_html,
+    to_markdown,
+)
 from nnunet_attn.report.figures import draw_figures
 from nnunet_attn.report.latex import latex_tables
+from nnunet_attn.report.methods import cited, methods_text
 from nnunet_attn.report.overlay import overlay
 from nnunet_attn.report.tables import Tables
+from nnunet_attn.report.verdict import own_effects, sources, twins, verdict_table
 from nnunet_attn.scoring.folders import image_files
 
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK", "matplotlib")
-WORST = 3  # cases per row in the pictures
 METHOD = """
 Dice and IoU: {source}. A class absent from reference and prediction has no value and is left out.
 
@@ -49,19 +61,27 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
     of = f"{len(c.scores.keys)} cases of {c.groups.counted()}" if c.groups.known else c.groups.counted()
     overview = f"{of}, {c.gathered.evaluated}. Baseline: {c.names[0]}."
     return [
+        *(Text(flag, warning=True) for flag in c.doubts.get("Learning", ())),
         Text(overview),
-        *(Text(verdict.text, emphasis=True) for verdict in c.verdicts),
+        *(Text(verdict.in_words(tables.short), emphasis=True) for verdict in c.verdicts),
+        verdict_table(tables),
+        *([Items(of)] if (of := sources(tables)) else []),
+        Heading("The rows"),
         tables.overview(),
         Heading("What to doubt"),
-        Items(c.flags),
+        *(block for subject, flags in c.doubts.items() for block in (Heading(subject, 3), Items(flags))),
         *tables.results(),
         *tables.differences(),
-        *tables.twins(),
+        *own_effects(tables),
+        *twins(tables),
         *_figures(c, folder),
         *tables.costs(),
         *tables.training(),
-        *_worst_cases(c, tables, folder),
+        *_typical_cases(c, tables, folder),
         *(tables.paper_numbers() if published else ()),
+        Heading("Methods, to paste"),
+        Verbatim(methods_text(c)),
+        Folded("BibTeX", [Verbatim("\n\n".join(citation.bibtex for citation in cited(c)))]),
         *_method(c),
         *_provenance(c),
     ]
@@ -72,25 +92,25 @@ def _figures(c: Comparison, folder: Path) -> list[Block]:
     return [Heading("Figures"), *(Picture(path.relative_to(folder), words, wide=True) for path, words in drawn)]
 
 
-def _worst_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
-    """The lowest scores of each row, with a picture of all rows' predictions."""
-    result: list[Block] = [Heading("Worst cases")]
-    for i, row in enumerate(c.names):
-        worst = worst_cases(c.scores, row, WORST)
-        result += [Heading(tables.short[row], 3), tables.worst(worst, baseline=i == 0)]
+def _typical_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
+    """The worst, median and best case of each row, with a picture beside the baseline."""
+    result: list[Block] = [Heading("Worst, median and best cases")]
+    for i, row in enumerate(c.rows):
+        chosen = typical_cases(c.scores, row.name)
+        result += [Heading(tables.short[row.name], 3), tables.typical(chosen, baseline=i == 0)]
         if c.images is None:
             result.append(Text("No pictures: nnUNet_raw with the images is not at hand."))
             continue
         columns = {"reference": c.gathered.references}
-        columns |= {tables.short[r.name]: c.gathered.predictions[r.model.name] for r in c.rows}
-        picture = folder / "overlays" / f"worst_{i}.png"
+        columns |= {tables.short[r.name]: c.gathered.predictions[r.model.name] for r in (row, c.rows[0])}
+        picture = folder / "overlays" / f"cases_{i}.png"
         try:
-            cases = [(image_files(c.images, case), case) for case in worst["case"]]
+            cases = [(image_files(c.images, case), case) for case in chosen["case"]]
             overlay(cases, columns, picture, labels=c.labels.drawn, classes=c.labels, select="disagreement", dpi=110)
         except (UserError, KeyError) as error:
             result.append(Text(f"No pictures: {error}."))
             continue
-        words = f"Worst cases of {tables.short[row]}; of a volume the slice with most disagreement"
+        words = f"{tables.short[row.name]}, from worst to best; of a volume the slice with most disagreement"
         result.append(Picture(picture.relative_to(folder), words, wide=True))
     return result
 
@@ -132,9 +152,10 @@ def command() -> list[str]:
 
 
 def main_tables(comparison: Comparison) -> list[Table]:
-    """Results and differences, as for a paper."""
+    """Verdict, results and differences, as for a paper."""
     tables = Tables(comparison)
-    return [block for block in (*tables.results(), *tables.differences()) if isinstance(block, Table)]
+    parts = (verdict_table(tables), *tables.results(), *tables.differences())
+    return [block for block in parts if isinstance(block, Table)]
 
 
 def write_report(comparison: Comparison, folder: Path, *, published: bool = False) -> None:
@@ -147,6 +168,8 @@ def write_report(comparison: Comparison, folder: Path, *, published: bool = Fals
     packages = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     content = {"format": 1, "command": command(), "packages": packages, **comparison.to_json()}
     write_json(folder / "comparison.json", content)
+    (folder / "references.bib").write_text("\n\n".join(c.bibtex for c in cited(comparison)) + "\n", encoding="utf-8")
     content = blocks(comparison, folder, published=published)
+    names = {short: name for name, short in Tables(comparison).short.items()}
     (folder / "report.md").write_text(to_markdown(title, content), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(title, content, folder), encoding="utf-8")
+    (folder / "report.html").write_text(to_html(title, content, folder, names), encoding="utf-8")

@@ -1,20 +1,21 @@
 """The tables of a comparison's report."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from nnunet_attn.comparison.compare import Comparison
-from nnunet_attn.comparison.paired import TESTED, overall, summary_titles
+from nnunet_attn.comparison.paired import TESTED, can_show, overall, p_text, summary_titles
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
-from nnunet_attn.comparison.twins import percent
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Text
 from nnunet_attn.report.figures import case_titles, short_names
 from nnunet_attn.report.published import PROTOCOL, find_published
 from nnunet_attn.scoring.groups import INDEPENDENT
 from nnunet_attn.scoring.metrics import DISTANCES, METRICS
+from nnunet_attn.trainer_names import describe_trainer
 
 
 def _digits(metric: str) -> int:
@@ -26,9 +27,27 @@ def cell_number(value: float | None, digits: int = 4, sign: str = "") -> str:
     return "–" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
-def p_text(value: float) -> str:
-    """A p-value."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def with_interval(mean: float | None, low: float | None, high: float | None, digits: int = 4, sign: str = "+") -> str:
+    """A mean with its interval for one cell."""
+    numbers = [cell_number(value, digits, sign) for value in (mean, low, high)]
+    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+
+
+def best_cells(values: Sequence[Sequence[str]], metrics: Sequence[str | None]) -> frozenset[tuple[int, int]]:
+    """Line and column of the best of each column as printed, with ties; columns count from 1, after the names.
+
+    Args:
+        values: Cells of the lines, which begin with a number.
+        metrics: Metric of each column; None, or one of which neither more nor less is better, has no best.
+    """
+    best = set()
+    for j, metric in enumerate(metrics):
+        numbers = [float(found[0]) if (found := re.match(r"-?\d+\.?\d*", line[j])) else np.nan for line in values]
+        if metric not in TESTED or np.isnan(numbers).all():
+            continue
+        wanted = np.nanmin(numbers) if metric in DISTANCES else np.nanmax(numbers)
+        best |= {(i, j + 1) for i, number in enumerate(numbers) if number == wanted}
+    return frozenset(best) if len(values) > 1 else frozenset()
 
 
 def metric_title(metric: str, unit: str) -> str:
@@ -62,14 +81,15 @@ class Tables:
         self.baseline = self.short[self.names[0]]
 
     def overview(self) -> Table:
-        """The rows' names here and in nnU-Net's folders."""
+        """What the short names stand for: names in nnU-Net's folders, and their meaning."""
         rows = []
         for row in self.comparison.rows:
             folds = "; ".join(f"{len(run.complete)} of {len(run.folds)}" for run in row.runs)
-            rows.append([self.short[row.name], row.trainer, row.model.plans_name, folds, str(len(row.runs))])
-        return Table(["row", "trainer", "plans", "complete folds", "repeats"], rows, left=4)
+            plans, meaning = row.model.plans_name, describe_trainer(row.trainer)
+            rows.append([self.short[row.name], row.trainer, meaning, plans, folds, str(len(row.runs))])
+        return Table(["row", "trainer", "what it is", "plans", "complete folds", "repeats"], rows, left=5)
 
-    def _summary(self, row: str, name: str, metric: str) -> pd.Series:
+    def summary(self, row: str, name: str, metric: str) -> pd.Series:
         s = self.comparison.summary
         return s[(s.row == row) & (s["class"] == name) & (s.metric == metric)].iloc[0]
 
@@ -77,17 +97,18 @@ class Tables:
         c = self.comparison
 
         def cell(row: str, name: str, metric: str) -> str:
-            s, d = self._summary(row, name, metric), _digits(metric)
+            s, d = self.summary(row, name, metric), _digits(metric)
             return f"{cell_number(s['mean'], d)} ± {cell_number(s.sd, d)}"
 
-        def with_interval(row: str, metric: str) -> str:
-            s, d = self._summary(row, self.overall, metric), _digits(metric)
-            return f"{cell_number(s['mean'], d)} ({cell_number(s.low, d)} to {cell_number(s.high, d)})"
+        def mean(row: str, metric: str) -> str:
+            s = self.summary(row, self.overall, metric)
+            return with_interval(s["mean"], s.low, s.high, _digits(metric), "")
 
-        lines = [[self.short[row], *(with_interval(row, m) for m in self.metrics)] for row in self.names]
-        caption = f"{self._overall_title()}, with 95 % interval"
+        lines = [[self.short[row], *(mean(row, m) for m in self.metrics)] for row in self.names]
+        caption = f"{self.overall_title()} [95 % interval]; bold: best mean"
+        bold = best_cells([line[1:] for line in lines], self.metrics)
         header = ["", *(metric_title(m, self.unit) for m in self.metrics)]
-        blocks: list[Block] = [Heading("Results"), Table(header, lines, caption)]
+        blocks: list[Block] = [Heading("Results"), Table(header, lines, caption, bold=bold)]
         if len(c.scores.classes) > 1:
             blocks.append(self._by_class(cell))
         if any(len(row.runs) > 1 for row in c.rows):
@@ -98,9 +119,11 @@ class Tables:
     def _by_class(self, cell: Callable[[str, str, str], str]) -> Table:
         shown = {name: title for name, title in self.titles.items() if name != MEAN}
         per_class = [[self.short[row], *(cell(row, name, "Dice") for name in shown)] for row in self.names]
-        return Table(["", *shown.values()], per_class, "Dice: mean ± standard deviation over cases")
+        bold = best_cells([line[1:] for line in per_class], ["Dice"] * len(shown))
+        caption = "Dice: mean ± standard deviation over cases; bold: best mean"
+        return Table(["", *shown.values()], per_class, caption, bold=bold)
 
-    def _overall_title(self) -> str:
+    def overall_title(self) -> str:
         title = self.titles[self.overall]
         return title[:1].upper() + title[1:]
 
@@ -108,11 +131,11 @@ class Tables:
         """The spread between repeats: standard deviation of each row's means."""
         lines = []
         for row in self.comparison.rows:
-            spread = (self._summary(row.name, self.overall, m).run_sd for m in self.metrics)
+            spread = (self.summary(row.name, self.overall, m).run_sd for m in self.metrics)
             numbers = [cell_number(sd, _digits(m)) for sd, m in zip(spread, self.metrics, strict=True)]
             lines.append([self.short[row.name], str(len(row.runs)), *numbers])
         header = ["", "repeats", *(metric_title(m, self.unit) for m in self.metrics)]
-        caption = f"{self._overall_title()}: standard deviation between repeats of the same training"
+        caption = f"{self.overall_title()}: standard deviation between repeats of the same training"
         return Table(header, lines, caption)
 
     def _details(self, metric: str) -> Table:
@@ -120,7 +143,7 @@ class Tables:
         d, rows = _digits(metric), []
         for name, title in self.titles.items():
             for row in self.names:
-                s = self._summary(row, name, metric)
+                s = self.summary(row, name, metric)
                 interval = f"{cell_number(s.low, d)} to {cell_number(s.high, d)}"
                 numbers = [cell_number(s["mean"], d), interval, cell_number(s.sd, d), cell_number(s["median"], d)]
                 rows.append([title, self.short[row], *numbers, str(s.cases), *self._counts(row, name)])
@@ -139,7 +162,7 @@ class Tables:
     def differences(self) -> list[Block]:
         c = self.comparison
         number = c.groups.plural if c.groups.known else INDEPENDENT
-        header = ["class", "row", "difference", "95 % interval", "better / equal / worse", "p", "p (Holm)", number]
+        header = ["class", "row", "difference", "95 % interval", "better / equal / worse", number, "p", "p (Holm)"]
         titles = case_titles(c.scores)
         order = {name: i for i, name in enumerate([CASE_MEAN, *c.scores.classes])}
 
@@ -151,18 +174,8 @@ class Tables:
                 record = f"{r['wins']} / {r['ties']} / {r['losses']}"
                 mean = cell_number(r["mean"], d, "+")
                 title = titles[r["class"]] + (" (tested)" if r["primary"] else "")
-                rows.append(
-                    [
-                        title,
-                        self.short[r["row"]],
-                        mean,
-                        interval,
-                        record,
-                        p_text(r["p"]),
-                        p_text(r["p_holm"]),
-                        str(r["groups"]),
-                    ]
-                )
+                p = [p_text(r["p"]), p_text(r["p_holm"])] if can_show(r) else ["–", f"≥ {r['smallest_p']:.2g}"]
+                rows.append([title, self.short[r["row"]], mean, interval, record, str(r["groups"]), *p])
             return Table(header, rows, f"{metric_title(metric, self.unit)}: row minus {self.baseline}", left=2)
 
         dropped = c.differences[(c.differences.metric == "Dice") & (c.differences.only_in_one > 0)]
@@ -176,41 +189,22 @@ class Tables:
             Text(
                 ("" if c.groups.known else f"{c.groups.counted()}: intervals and p-values hold only if they are. ")
                 + "Tested is the mean Dice per case. All other p-values are exploratory and support no claim; their "
-                "correction covers all of them together."
+                "correction covers all of them together. ≥ stands before the smallest p that so few could reach: "
+                "these data cannot show significance."
             ),
             table("Dice"),
             *([Items(notes)] if notes else []),
             Folded("The other metrics", [table(m) for m in TESTED[1:] if m in self.metrics]),
         ]
 
-    def twins(self) -> list[Block]:
-        """What the attention of each network adds to the same network without it, where both are rows."""
-        lines = []
-        for twin in self.comparison.twins:
-            d = twin.difference
-            lines.append([
-                self.short[twin.row], self.short[twin.twin], cell_number(d.mean, 4, "+"),
-                f"{cell_number(d.low, 4, '+')} to {cell_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
-                percent(twin.parameters), percent(twin.step_time),
-            ])  # fmt: skip
-        if not lines:
-            return []
-        header = ["", "without its attention", "Dice per case", "95 % interval", "better / equal / worse"]
-        header += ["share of parameters", "share of step time"]
-        text = (
-            "Each network beside the same network without the paper's own attention, under the same recipe: what the "
-            "attention itself adds. Intervals without correction for several networks; no claim is made from them."
-        )
-        return [Heading("What the attention adds"), Text(text), Table(header, lines, left=2)]
-
-    def worst(self, cases: pd.DataFrame, *, baseline: bool) -> Table:
-        """The worst cases of a row, beside the baseline unless it is the baseline."""
+    def typical(self, cases: pd.DataFrame, *, baseline: bool) -> Table:
+        """The worst, median and best case of a row, beside the baseline unless it is the baseline."""
         lines = [
-            [r.case, *map(cell_number, (r.dice, r.baseline)), cell_number(r.difference, sign="+")]
+            [r.which, r.case, *map(cell_number, (r.dice, r.baseline)), cell_number(r.difference, sign="+")]
             for r in cases.itertuples()
         ]
-        header = ["case", "mean Dice", self.baseline, "difference"]
-        return Table(header[:2], [line[:2] for line in lines]) if baseline else Table(header, lines)
+        header, shown = ["", "case", "Dice per case", self.baseline, "difference"], 3 if baseline else 5
+        return Table(header[:shown], [line[:shown] for line in lines], left=2)
 
     def _by_row(self, lines: dict[str, list[str]]) -> Table:
         """A table with a column for each row of the comparison, since there are more facts than trainers."""
@@ -268,7 +262,7 @@ class Tables:
         for row in c.rows:
             found = find_published(row.trainer, c.dataset)
             if found is not None:
-                ours = self._summary(row.name, self.overall, "Dice")["mean"]
+                ours = self.summary(row.name, self.overall, "Dice")["mean"]
                 hd95 = "–" if found.hd95 is None else f"{found.hd95:.2f}"
                 rows.append([self.short[row.name], cell_number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
         if not rows:

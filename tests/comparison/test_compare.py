@@ -12,6 +12,7 @@ from nnunet_attn.comparison.scores import stack_scores
 from nnunet_attn.errors import UserError
 from nnunet_attn.report.published import PROTOCOL, find_published
 from nnunet_attn.report.tables import Tables
+from nnunet_attn.report.verdict import own_effects, sources, twins, verdict_table
 from nnunet_attn.scoring.groups import find_groups
 
 DATASET = "Dataset900_Synthetic"
@@ -164,11 +165,14 @@ def test_verdicts_say_which_way_and_by_how_much(tree):
     tree.add(f"{OURS}_noSpatialAttention", stock)
     worse, same = run((STOCK, OURS, f"{OURS}_noSpatialAttention")).verdicts
     assert worse.significant
-    assert worse.text.startswith(f"{OURS} has a significantly lower mean Dice per case than {STOCK} (difference -0.0")
-    assert "n = 20 groups, p < 0.001" in worse.text
+    assert worse.text.startswith(f"{OURS} against {STOCK}: mean Dice per case -0.0")
+    assert worse.text.endswith("better in 0 of 20 groups. Significantly lower, p < 0.001 after Holm's correction.")
+    assert (worse.said, worse.p) == ("lower", "< 0.001")
     assert not same.significant
-    assert same.text.startswith("No significant difference in mean Dice per case between")
-    assert "p = 1.000" in same.text
+    assert same.text.endswith("No significant difference, p = 1.000 after Holm's correction.")
+    assert same.in_words({same.row: "A", STOCK: "B"}).startswith(
+        "A against B: mean Dice per case +0.0000 (95 % interval"
+    )
 
 
 def test_a_row_that_hardly_learned_is_named_in_flag_and_verdict(tree):
@@ -187,7 +191,8 @@ def test_a_row_that_hardly_learned_is_named_in_flag_and_verdict(tree):
     assert result.flags[0].startswith("Hardly learned")
     assert f"{STOCK} misses ring altogether" in result.flags[0]
     assert result.verdicts[0].significant
-    assert result.verdicts[0].text.endswith(f"But {STOCK} hardly learned, so this says little about the networks.")
+    assert result.verdicts[0].text.startswith(f"{STOCK} hardly learned, so this says little: {OURS} against {STOCK}")
+    assert result.verdicts[0].said == "hardly learned (higher)"
     assert not any("Hardly" in flag for flag in result.flags[1:])
 
 
@@ -198,7 +203,10 @@ def test_too_few_patients_find_nothing_however_large_the_effect(tmp_path, tree):
     small.add(OURS, draw(rng, small))
     result = run()
     assert not result.verdicts[0].significant
-    assert "With 5 groups the test could not have found one." in result.verdicts[0].text
+    text = result.verdicts[0].text
+    assert text.endswith("With 5 groups these data cannot show significance (smallest possible p = 0.062).")
+    assert "better in 5 of 5 groups" in text
+    assert result.verdicts[0].p == "≥ 0.062"
     assert any("Too few groups: with 5 no test can reach p < 0.05" in flag for flag in result.flags)
 
 
@@ -214,7 +222,7 @@ def test_the_smallest_p_counts_the_rows(tmp_path, tree):
     result = run(rows)
     assert any("Too few groups: with 7 and 4 rows against the baseline no test can" in f for f in result.flags)
     assert not any(verdict.significant for verdict in result.verdicts)
-    assert all("could not have found one" in verdict.text for verdict in result.verdicts)
+    assert all("these data cannot show significance" in verdict.text for verdict in result.verdicts)
 
 
 def test_nothing_is_claimed_where_groups_are_not_known(tree):
@@ -229,13 +237,14 @@ def test_nothing_is_claimed_where_groups_are_not_known(tree):
     (verdict,) = result.verdicts
     assert not verdict.significant
     assert not result.differences.significant.any()
-    assert "n = 40 cases counted as independent, p < 0.001" in verdict.text
+    assert "better in 40 of 40 cases counted as independent" in verdict.text
+    assert verdict.p == "–"
     assert "No claim" in verdict.text
     assert any(flag.startswith("Groups are not known (no manifest.json") for flag in result.flags)
     assert "significant" not in " ".join([verdict.text, *result.flags])
     (known,) = run(groups=r"(patient\d+)x").verdicts
     assert known.significant
-    assert "n = 20 groups" in known.text
+    assert "of 20 groups" in known.text
 
 
 # ---- numbers ------------------------------------------------------------------------------------------------------
@@ -547,10 +556,45 @@ def test_a_network_is_paired_with_its_twin(tree):
     assert "an unknown share of its parameters, 20.0 % of its step time" in twin.text(result.groups)
     assert result.to_json()["twins"][0]["difference"]["wins"] == 20
     tables = Tables(result)
-    assert tables.twins()[0].text == "What the attention adds"
-    assert tables.twins()[2].rows[0][2] == "+0.0150"
+    assert twins(tables)[0].text == "What the attention adds"
+    assert twins(tables)[2].rows[0][2] == "+0.0150"
     assert run((STOCK, f"{OURS}_noAttention_20epochs")).twins == []
-    assert not Tables(run((STOCK, f"{OURS}_20epochs"))).twins()  # stock under SGD is no twin
+    assert not twins(Tables(run((STOCK, f"{OURS}_20epochs"))))  # stock under SGD is no twin
+
+
+def test_the_network_is_told_from_the_recipe(tree):
+    """Beside StockAdamW, or its _SGD beside stock; where the logs name other recipes it is not."""
+    rng = np.random.default_rng(8)
+    stock = np.clip(draw(rng, tree), 0, 0.9)
+    adam = {"optimizer": "AdamW (\n", "initial_lr": "0.0003"}
+    tree.add(STOCK, stock)
+    tree.add(f"{STOCK}StockAdamW", stock + 0.04, **adam)
+    tree.add(OURS, stock + 0.05, **adam)
+    tree.add(f"{OURS}_noAttention", stock + 0.03, **adam)
+    rows = (STOCK, f"{STOCK}StockAdamW", OURS, f"{OURS}_noAttention")
+    result = run(rows)
+    whole, without = result.own_effects
+    assert (whole.row, whole.candidate, whole.stock) == (OURS, OURS, f"{STOCK}StockAdamW")
+    assert whole.difference.mean == pytest.approx(0.01)
+    assert without.difference.mean == pytest.approx(-0.01)
+    assert "without the recipe" in whole.text(result.groups)
+    table = verdict_table(Tables(result))
+    line = dict(zip(table.header, table.rows[2], strict=True))
+    assert line["minus stock [95 % interval]"].startswith("+0.0500 [")
+    assert line["network's own, same recipe"].startswith("+0.0100 [")
+    assert line["attention's own"].startswith("+0.0200 [")
+    assert line["better groups"] == "20 of 20"
+    assert line["verdict"] == "higher"
+    assert table.bold == {(2, 1)}
+    assert len(sources(Tables(result))) == 2
+    assert own_effects(Tables(result))[2].rows[0][2] == "+0.0100"
+    assert json.dumps(result.to_json()["own_effects"])
+
+    tree.add(f"{OURS}_SGD", stock - 0.02)
+    (found,) = run((STOCK, OURS, f"{OURS}_SGD")).own_effects[:1]
+    assert (found.row, found.candidate, found.stock) == (OURS, f"{OURS}_SGD", STOCK)
+    tree.add(f"{STOCK}StockAdamW", stock + 0.04, **adam | {"initial_lr": "0.1"})
+    assert run(rows).own_effects == []
 
 
 # ---- published numbers ----------------------------------------------------------------------------------

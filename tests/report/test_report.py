@@ -3,14 +3,22 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
+from nnunet_attn.catalog import FAMILIES
+from nnunet_attn.citations import CITATIONS
 from nnunet_attn.cli.main import main
-from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown
+from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown, to_text
+from nnunet_attn.report.figures import row_colours, row_markers
+from nnunet_attn.report.latex import latex_table
+from nnunet_attn.report.page import DARK, LIGHT, STYLE
+from nnunet_attn.report.tables import best_cells
 from nnunet_attn.scoring.metrics import METRICS
 
 DATASET = "Dataset901_Blobs"
@@ -116,13 +124,21 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert f"Mean Dice per case of {ROWS[1]} and {ROWS[0]}, cases counted as independent" in printed
+    assert f"{ROWS[1]} against {ROWS[0]}: mean Dice per case" in printed
+    assert "of 12 cases counted as independent. No claim" in printed
+    assert printed.index("What to doubt") < printed.index("bold: best mean (no test)") < printed.index("Report: ")
 
     page = Page((output / "report.html").read_text())
     assert not page.open
     assert page.loads
-    assert all(link.startswith("data:image/") for link in page.loads)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    anchors = [link for link in page.loads if link.startswith("#")]
+    assert all(link.startswith("data:image/") for link in page.loads if link not in anchors)
+    assert all(f'id="{link[1:]}"' in (output / "report.html").read_text() for link in anchors)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1  # without src, since it is not among what the page loads
+    assert f'title="{ROWS[1]}"' in (output / "report.html").read_text()
+    assert (output / "references.bib").read_text().startswith("@article{isensee2021nnunet,")
+    assert "Isensee et al., 2021" in (output / "report.md").read_text()
     style = re.search(r"<style>(.*?)</style>", (output / "report.html").read_text(), re.DOTALL)[1]
     assert "url(" not in style
     assert "@import" not in style
@@ -134,7 +150,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert all((output / link).is_file() for link in links)
     assert all((output / link).with_suffix(".png").is_file() for link in links)
     for heading in ("What to doubt", "Results", "Paired differences to the baseline", "Cost", "Schedule and recipe",
-                    "Worst cases", "How the numbers are made", "Provenance"):  # fmt: skip
+                    "Worst, median and best cases", "How the numbers are made", "Provenance"):  # fmt: skip
         assert f"## {heading}" in text
 
     content = json.loads((output / "comparison.json").read_text(), parse_constant=pytest.fail)
@@ -264,9 +280,79 @@ def test_document_escapes_what_it_shows(tmp_path):
     ]  # fmt: skip
     page = Page(to_html(nasty, blocks, tmp_path))
     assert not page.open
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert len(page.loads) == 1
     text = to_markdown(nasty, blocks)
     assert "<script>" not in re.sub(r"\\.", "", text)
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in table)
+
+
+def contrast(one, other):
+    """WCAG's ratio of two colours #rrggbb."""
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_contrast_is_aa(colours):
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for ground in ("ground", "verdict", "warning"):
+        assert contrast(colours["text"], colours[ground]) >= 4.5
+    for text in ("muted", "link"):
+        assert contrast(colours[text], colours["ground"]) >= 4.5
+    for mark in ("mark", "alarm"):
+        assert contrast(colours[mark], colours["ground"]) >= 3
+    body = STYLE.split("body {", 1)[1]
+    assert not re.findall(r"(?<!-)color: (?!var|light)", body)  # text has no other colours
+
+
+def test_rows_have_colours_that_can_be_seen_on_white_and_differ_in_lightness_or_marker():
+    rows = [f"r{i}" for i in range(8)]
+    shown, markers = row_colours(rows), row_markers(rows)
+    assert all(contrast(colour, "#ffffff") >= 3 for colour in shown.values())
+    assert len(set(shown.values())) == len(set(markers.values())) == 8
+
+
+def test_best_values_are_bold_with_ties():
+    lines = [["0.9000 [..]", "3.10", "0.1"], ["0.9000 ± 0.1", "2.00", "0.3"], ["–", "4.00", "0.2"]]
+    assert best_cells(lines, ["Dice", "HD95", None]) == {(0, 1), (1, 1), (1, 2)}
+    assert best_cells(lines[:1], ["Dice", "HD95", None]) == frozenset()
+    table = Table(["", "Dice"], [["a", "0.9"], ["b", "0.8"]], bold=frozenset({(0, 1)}))
+    assert "<td><b>0.9</b></td>" in to_html("t", [table], None)
+    assert "| a | **0.9** |" in to_markdown("t", [table])
+    assert r"a & \textbf{0.9} \\" in latex_table(table)
+
+
+def test_a_table_too_wide_for_the_terminal_is_listed():
+    table = Table(["", "Dice", "verdict"], [["DCAUNet", "0.9", "higher"], ["stock", "0.8", "–"]], "title")
+    assert to_text(table, 40).splitlines() == [
+        "title", "         Dice  verdict", "DCAUNet   0.9   higher", "stock     0.8        –",
+    ]  # fmt: skip
+    assert to_text(table, 20).splitlines()[:4] == ["title", "DCAUNet", "  Dice     0.9", "  verdict  higher"]
+
+
+def test_large_pictures_are_held_as_webp(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    page = Page(to_html("t", [Picture((tmp_path / "a.png").relative_to(tmp_path), "w")], tmp_path))
+    (link,) = page.loads
+    assert link.startswith("data:image/webp;base64,")
+    assert len(link) < (tmp_path / "a.png").stat().st_size
+
+
+def test_citations_are_those_of_the_citation_file():
+    content = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
+    listed = {work["title"].strip(): work for work in content["references"]}
+    assert set(CITATIONS) == set(FAMILIES)
+    for citation in CITATIONS.values():
+        work = listed[citation.title]
+        assert [f"{a['family-names']}, {a['given-names']}" for a in work["authors"]] == list(citation.authors)
+        assert work["year"] == citation.year
+        assert f"@{citation.kind}{{{citation.key}," in citation.bibtex
