@@ -41,30 +41,53 @@ class Result:
     facts: Mapping[str, float | str]
 
 
-def convert_case(encode: Callable[..., Encoded], file_ending: str, folder: Path, case: Case) -> Result:
-    """Convert one case into ``folder``."""
+def convert_case(
+    encode: Callable[..., Encoded],
+    resize: Callable[[Encoded, str], Encoded] | None,
+    file_ending: str,
+    folder: Path,
+    case: Case,
+) -> Result:
+    """Convert one case into ``folder``; ``resize`` brings it to an input size, after image and label were compared."""
     images, labels = (tuple(Content(str(f), f.read()) for f in files) for files in (case.image, case.label))
     encoded = encode(images, labels)
-    part = "Ts" if case.part == "test" else "Tr"
-    outputs = {f"images{part}/{case.name}_{i:04d}{file_ending}": data for i, data in enumerate(encoded.images)}
-    image, label = next(iter(outputs)), None
-    if encoded.label is not None:
-        label = f"labels{part}/{case.name}{file_ending}"
-        outputs[label] = encoded.label
-    for name, data in outputs.items():
-        write_bytes(folder / name, data)
+    outputs = _write(folder, case, file_ending, encoded)
+    image = next(iter(outputs))
+    label = f"labels{_part(case)}/{case.name}{file_ending}" if encoded.label is not None else None
     if file_ending == ".nii.gz":
         shown = [*(str(file) for file in case.image[: len(encoded.images)]), str((case.label or case.image)[0])]
         for other, name in list(zip(outputs, shown, strict=False))[1:]:
             check_geometry(folder / image, folder / other, (shown[0], name))
+    if resize is not None:
+        encoded = resize(encoded, str(case.image[0]))
+        outputs = _write(folder, case, file_ending, encoded)
     contents = zip(case.image + case.label, images + labels, strict=True)
     record = {
         "inputs": [[file.name, hashlib.sha256(content.data).hexdigest()] for file, content in contents],
         "outputs": {name: hashlib.sha256(data).hexdigest() for name, data in outputs.items()},
+        **encoded.recorded,
     }
     if grey := encoded.facts.get("grey"):
         record["grey"] = grey
     return Result(case, record, image, label, encoded.shape, encoded.pixels, encoded.notes, encoded.facts)
+
+
+def _part(case: Case) -> str:
+    return "Ts" if case.part == "test" else "Tr"
+
+
+def _write(folder: Path, case: Case, file_ending: str, encoded: Encoded) -> dict[str, bytes]:
+    """Write the files of a case and return them by path."""
+    part = _part(case)
+    outputs = {f"images{part}/{case.name}_{i:04d}{file_ending}": data for i, data in enumerate(encoded.images)}
+    if encoded.label is not None:
+        outputs[f"labels{part}/{case.name}{file_ending}"] = encoded.label
+    if encoded.original_label is not None:
+        outputs[f"labels{part}_original/{case.name}{file_ending}"] = encoded.original_label
+    for name, data in outputs.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_bytes(folder / name, data)
+    return outputs
 
 
 def verify_case(folder: Path, manifest: Mapping[str, dict], case: Case) -> list[str]:

@@ -79,6 +79,8 @@ class Encoded:
         pixels: How many pixels have each label value.
         notes: What is worth telling, with counts.
         facts: What the manifest records of this case.
+        original_label: Content of the label file at the picture's own size, where ``label`` has another.
+        recorded: More for the manifest, as it is.
     """
 
     images: tuple[bytes, ...]
@@ -87,6 +89,8 @@ class Encoded:
     pixels: Mapping[int, int] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
     facts: Mapping[str, float | str] = field(default_factory=dict)
+    original_label: bytes | None = None
+    recorded: Mapping[str, object] = field(default_factory=dict)
 
 
 def some(names: Sequence[str], separator: str = ", ", most: int = 5) -> str:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
     add = parser.add_argument
     add("source", nargs="+", type=Path, metavar="SOURCE", help="the unpacked folder, or the archive(s) as downloaded")
     add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
-    add("--name", default=dataset.folder, help="name after the number (default: %(default)s)")
+    add("--name", help=f"name after the number (default: {dataset.folder}, and the input size if there is one)")
     if dataset.splits:
         add(
             "--split",
@@ -56,6 +56,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="what folds must not divide: lines of case,group, or a regular expression with one group in parentheses "
         "that finds it in the image's path",
     )
+    add(
+        "--input-size",
+        type=int,
+        metavar="PIXELS",
+        help="resize every slice or picture to a paper's fixed input, for example 224, 256 or 352: volumes by their "
+        "spacing, pictures here (CT is clipped to -125 to 275 HU); go on with nnunet-attn plan --input-size",
+    )
     add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace the dataset if it is there")
     add("--allow-missing", action="store_true", help="convert the rest where files or listed cases are absent")
@@ -75,7 +82,8 @@ def run(key: str, options: argparse.Namespace) -> int:
     names = [option.flag.strip("-").replace("-", "_") for option in DATASETS[key].options]
     settings = {name: getattr(options, name) for name in names}
     if names and options.verify:
-        settings = read_record(target_folder(options.name, options.dataset_id, None, None)[0])["options"]
+        name = options.name or f"{DATASETS[key].folder}{options.input_size or ''}"
+        settings = read_record(target_folder(name, options.dataset_id, None, None)[0])["options"]
     return run_converter(module.make_converter if names else lambda: module.CONVERTER, settings, options)
 
 
@@ -92,6 +100,7 @@ def run_converter(make: Callable[..., object], settings: dict[str, object], opti
     start = time.monotonic()
     try:
         if options.verify:
+            place["input_size"] = options.input_size
             count = converter.verify(options.source, options.dataset_id, processes=options.processes, **place)
             print(f"{count} cases of SOURCE and of the dataset are as the manifest says")
             return 0
@@ -102,6 +111,7 @@ def run_converter(make: Callable[..., object], settings: dict[str, object], opti
             "allow_missing": options.allow_missing,
             "num_folds": options.num_folds,
             "groups": options.groups,
+            "input_size": options.input_size,
         }
         if options.dry_run:
             folder, record = converter.describe(options.source, options.dataset_id, **wanted)
@@ -128,6 +138,9 @@ def _report(record: dict, seconds: float | None) -> None:
         sizes, shares = record["sizes"], record["shares"]
         size = sizes["smallest"] if sizes["different"] == 1 else f"{sizes['smallest']} to {sizes['largest']}"
         lines.append(f"size: {size}; share of pixels: {', '.join(f'{n} {share:.2%}' for n, share in shares.items())}")
+    if record["input_size"]:
+        number = f"nnunet-attn plan DATASET_ID --input-size {record['input_size']}"
+        lines.append(f"input size: {record['input_size']}; preprocess with the plans of {number} --batch-size N")
     lines.append(f"group: {record['group'] if known else 'unknown, cases count as independent'}")
     lines += [f"note: {note}" for note in record["notes"]]
     if seconds is not None:

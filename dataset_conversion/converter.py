@@ -21,6 +21,7 @@ from nnunet_attn.dataset_conversion.cases import Encoded, Found, account, some
 from nnunet_attn.dataset_conversion.catalog import DATASETS, Dataset
 from nnunet_attn.dataset_conversion.folds import SEED, SplitRule, about_folds, leaks, make_folds
 from nnunet_attn.dataset_conversion.groups import regroup
+from nnunet_attn.dataset_conversion.input_size import at_input_size, channel_names, check_input_size
 from nnunet_attn.dataset_conversion.listing import Source, open_sources
 from nnunet_attn.dataset_conversion.preview import write_preview
 from nnunet_attn.dataset_conversion.sources import Content, File
@@ -48,12 +49,14 @@ class Choices:
         num_folds: How many folds; None for five; 0 for no split file.
         groups: In place of the groups that the dataset publishes: CSV file of case and group, or regular expression.
         allow_missing: Convert the rest if listed cases are absent; with fewer than five groups, make fewer folds.
+        input_size: Edge in pixels of a paper's fixed input, see ``input_size``; None keeps sizes and spacings.
     """
 
     split: str | None = None
     num_folds: int | None = None
     groups: str | Path | None = None
     allow_missing: bool = False
+    input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,9 @@ class Converter:
         **choices: object,
     ) -> tuple[Path, dict[str, object]]:
         """Where ``convert`` would put this source and what it would record, after the same checks; writes nothing."""
-        target, preprocessed = target_folder(name or self.dataset.folder, dataset_id, raw_folder, preprocessed_folder)
         wanted = Choices(**choices)
+        name = self.folder_name(name, wanted.input_size)
+        target, preprocessed = target_folder(name, dataset_id, raw_folder, preprocessed_folder)
         with one_line(target, kept=""):
             refuse_existing(target, overwrite)
             with tempfile.TemporaryDirectory() as scratch:
@@ -202,8 +206,9 @@ class Converter:
         """
         if processes < 1:
             raise UserError(f"--processes must be at least 1, got {processes}")
-        target, preprocessed = target_folder(name or self.dataset.folder, dataset_id, raw_folder, preprocessed_folder)
         wanted = Choices(**choices)
+        name = self.folder_name(name, wanted.input_size)
+        target, preprocessed = target_folder(name, dataset_id, raw_folder, preprocessed_folder)
         with one_line(target), complete_folder(target, overwrite=overwrite) as folder:
             scratch = folder / ".scratch"
             scratch.mkdir()
@@ -217,6 +222,8 @@ class Converter:
     ) -> tuple[Found, Folds]:
         if any(path.resolve().is_relative_to(target.resolve()) for path in paths):
             raise UserError(f"SOURCE lies in {target}, which is where the dataset goes; move it elsewhere first")
+        if choices.input_size is not None:
+            check_input_size(choices.input_size, paths)
         found = self.find(open_sources(paths, scratch), choices)
         folds = self.divide(found, choices)
         if preprocessed is not None:
@@ -229,7 +236,11 @@ class Converter:
         if any(case.part == "test" for case in found.cases):
             for part in ("imagesTs", "labelsTs"):
                 (folder / part).mkdir()
-        work = partial(convert_case, found.encode or self.encode, self.file_ending, folder)
+        resize = None
+        if choices.input_size is not None:
+            channels = found.channels or self.channels
+            resize = partial(at_input_size, size=choices.input_size, channels=channels)
+        work = partial(convert_case, found.encode or self.encode, resize, self.file_ending, folder)
         results = list(in_parallel(work, found.cases, processes, f"convert {self.key}"))
         labels = self._labels(results)
         summary = summarise(results, labels)
@@ -260,6 +271,7 @@ class Converter:
             "groups": {part: len(names) for part, names in sorted(groups.items())},
             "group": found.kind,
             "options": dict(self.options),
+            "input_size": choices.input_size,
             "reading": found.reading,
             **(summary or {}),
             "notes": notes + (summary["notes"] if summary else []),
@@ -272,8 +284,11 @@ class Converter:
 
     def _dataset_json(self, found: Found, labels: dict[str, int], record: dict[str, object]) -> dict[str, object]:
         dataset = self.dataset
+        channels, size = found.channels or self.channels, record["input_size"]
+        if size:
+            channels = channel_names(self.file_ending, len(channels))
         return {
-            "channel_names": {str(i): name for i, name in enumerate(found.channels or self.channels)},
+            "channel_names": {str(i): name for i, name in enumerate(channels)},
             "labels": labels,
             "numTraining": sum(case.part != "test" for case in found.cases),
             "file_ending": self.file_ending,
@@ -281,9 +296,14 @@ class Converter:
             "reference": dataset.reference,
             "licence": dataset.licence,
             "source": dataset.page,
+            **({"input_size": size} if size else {}),
             "converted_by": f"nnunet-attn {__version__}",
             "conversion": record,
         }
+
+    def folder_name(self, name: str | None, input_size: int | None) -> str:
+        """The name after nnU-Net's number: as given, or the catalogue's with the input size if there is one."""
+        return name or f"{self.dataset.folder}{input_size or ''}"
 
     def verify(
         self,
@@ -291,6 +311,7 @@ class Converter:
         dataset_id: int,
         *,
         name: str | None = None,
+        input_size: int | None = None,
         raw_folder: Path | None = None,
         processes: int = 1,
     ) -> int:
@@ -299,7 +320,7 @@ class Converter:
         Raises:
             UserError: Something differs; the first cases are named.
         """
-        folder, _ = target_folder(name or self.dataset.folder, dataset_id, raw_folder, None)
+        folder, _ = target_folder(self.folder_name(name, input_size), dataset_id, raw_folder, None)
         record, manifest = read_record(folder), read_manifest(folder)
         choices = Choices(split=record["split"] if record["split"] in self.splits else None, allow_missing=True)
         with one_line(folder, kept=""), tempfile.TemporaryDirectory() as scratch:

@@ -72,7 +72,7 @@ def add_parsers(datasets: argparse._SubParsersAction) -> None:
         add("images", metavar="IMAGES", help="folder, archive or quoted pattern of the images")
         add("masks", metavar=labels, help=f"folder, archive or quoted pattern of the {labels.lower()}")
         add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
-        add("--name", default=about.folder, help="name after the number (default: %(default)s)")
+        add("--name", help=f"name after the number (default: {about.folder}, and the input size if there is one)")
         add(
             "--test",
             nargs="+",

@@ -15,6 +15,12 @@ The stock trainer brings its own recipe; nnUNetTrainerDualCA trains on these pla
   nnUNetv2_preprocess -d 27 -plans_name Small -c 2d
   nnUNetv2_train 27 2d 0 -p Small -tr nnUNetTrainerDCAUNet
 
+3. Plans with a paper's fixed input, for a dataset that was converted with the same --input-size:
+
+  nnunet-attn plan 27 --input-size 224 --batch-size 24
+  nnUNetv2_preprocess -d 27 -plans_name Input224Batch24 -c 2d
+  nnUNetv2_train 27 2d 0 -p Input224Batch24 -tr nnUNetTrainerDCAUNet_paper
+
 The dataset must have its fingerprint (from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that are
 preprocessed already are used again wherever the preprocessing is the same.
 """
@@ -33,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--network", choices=tuple(NETWORKS), help="what to put into nnU-Net's network")
     kind.add_argument("--from", dest="source", metavar="PLANS", help="plans to change, for example nnUNetPlans")
+    kind.add_argument("--input-size", type=int, metavar="PIXELS", help="input of a paper, as given to convert")
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
     parser.add_argument(
         "-overwrite_target_spacing",
@@ -47,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "-preprocessor_name", metavar="CLASS", default="DefaultPreprocessor", help="preprocessor, as in nnU-Net"
     )
-    changes = parser.add_argument_group("with --from")
+    changes = parser.add_argument_group("with --from (--batch-size also with --input-size)")
     changes.add_argument("-c", dest="configuration", metavar="CONFIGURATION", default="2d", help="default: 2d")
     changes.add_argument("--patch-size", metavar="VOXELS", type=int, nargs="+", help="patch, one number an axis")
     changes.add_argument("--batch-size", metavar="N", type=int, help="batch size")
@@ -68,7 +75,38 @@ def run(options: argparse.Namespace) -> None:
             f"'_' only, got {name!r}"
         )
     check_dataset(options.dataset)
-    (plan_network if options.network else change)(options)
+    if options.input_size is not None:
+        plan_input(options)
+    else:
+        (plan_network if options.network else change)(options)
+
+
+def plan_input(options: argparse.Namespace) -> None:
+    """Plans with a fixed input."""
+    import os
+    from pathlib import Path
+
+    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+
+    from nnunet_attn.errors import UserError
+    from nnunet_attn.training.input_size_plans import CONFIGURATION, plan_input_size
+
+    size = options.input_size
+    if options.patch_size and options.patch_size != [size, size]:
+        patch = " ".join(map(str, options.patch_size))
+        raise UserError(f"with --input-size {size} the patch is {size} {size}; leave --patch-size {patch} out")
+    if options.residual or options.gpu_memory_target is not None or options.overwrite_target_spacing:
+        raise UserError("--input-size takes --batch-size and -overwrite_plans_name only")
+    if options.configuration != CONFIGURATION:
+        raise UserError(f"--input-size makes plans for {CONFIGURATION}, not {options.configuration}")
+    if options.batch_size is None:
+        raise UserError(
+            "--input-size needs --batch-size N; the papers' are 24 (DCAU-Net), 6 and 16 (XAttnRes, EMCAD), 2 (FIAS)"
+        )
+    name = maybe_convert_to_dataset_name(options.dataset)
+    raw, preprocessed = (Path(os.environ[key]) / name for key in ("nnUNet_raw", "nnUNet_preprocessed"))
+    plans = plan_input_size(raw, preprocessed, size, options.batch_size, options.overwrite_plans_name)
+    report(preprocessed, plans)
 
 
 def plan_network(options: argparse.Namespace) -> None:

@@ -37,6 +37,12 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
     first = models[0]
     for other in models[1:]:
         pair = f"{first.name} and {other.name}"
+        sizes = [model.dataset.get("input_size") for model in (first, other)]
+        if sizes[0] != sizes[1]:
+            texts = [f"with --input-size {size}" if size else "at its own sizes" for size in sizes]
+            raise UserError(
+                f"{pair} do not compare: the dataset of the first was converted {texts[0]}, the other's {texts[1]}"
+            )
         keys = [key for key in DATA_KEYS if first.dataset.get(key) != other.dataset.get(key)]
         if keys:
             raise UserError(f"{pair} were trained on different data: dataset.json differs in {', '.join(keys)}")

@@ -58,6 +58,9 @@ def change_plans(
     if configuration not in known:
         raise UserError(f"{source} has no configuration {configuration}, but {', '.join(known)}")
     changed = copy.deepcopy(known[configuration])
+    fixed = plans.get("input_size")
+    if fixed and (spacing is not None or patch_size not in (None, [fixed, fixed])):
+        raise UserError(f"{source} has the input size {fixed}, so patch and spacing stay; change the batch size alone")
     if "inherits_from" in changed:
         raise UserError(
             f"{configuration} takes its settings from {changed['inherits_from']}; change that configuration instead"

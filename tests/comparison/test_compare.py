@@ -328,6 +328,10 @@ def other_cases(tree):
     change_json(summary, lambda d: d["metric_per_case"].pop())
 
 
+def other_input_size(tree):
+    change_json(tree.fold(OURS, 0).parent / "dataset.json", lambda d: d.update(input_size=224))
+
+
 def other_training_cases(tree):
     tree.write_log(OURS, 1, training=30)
 
@@ -363,6 +367,7 @@ def other_classes(tree):
     ("change", "message"),
     [
         (other_labels, f"{STOCK} and {OURS} were trained on different data: dataset.json differs in numTraining"),
+        (other_input_size, "converted at its own sizes, the other's with --input-size 224"),
         (other_fingerprint, "different data: their dataset_fingerprint.json differ"),
         (other_cases, "different splits: fold 0 validates patient015_frame09 only in one"),
         (other_training_cases, "different splits: fold 1 trains on 32 and 30 cases"),
