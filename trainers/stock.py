@@ -10,4 +10,5 @@ class nnUNetTrainerStockAdamW(AttnTrainer):
 
     dimensions = (2, 3)
     deep_supervision = True
+    follows_plans = True
     build_network_architecture = staticmethod(nnUNetTrainer.build_network_architecture)

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,20 @@ Next, on your own data ("nnunet-attn convert --help"), with nnUNet_raw, nnUNet_p
 
 
 class Job:
-    """One quickstart in one folder. Steps that a stopped run has completed are not done again."""
+    """One quickstart in one folder. Steps that a stopped run has completed are not done again.
+
+    Attributes:
+        trainers: Names of the trainers, without a schedule.
+        configuration: Of nnU-Net's.
+    """
+
+    trainers: Sequence[str] = TRAINERS
+    configuration = "2d"
 
     def __init__(self, folder: Path, options: argparse.Namespace):
         self.folder, self.options = folder, options
         self.screen = sys.stderr
-        self.names = [f"{name}_{options.epochs}epochs_{options.iterations}iterations" for name in TRAINERS]
+        self.names = [f"{name}_{options.epochs}epochs_{options.iterations}iterations" for name in self.trainers]
 
     def run(self) -> None:
         started = time.monotonic()
@@ -93,15 +101,18 @@ class Job:
         acdc.convert(self.folder / "source", DATASET_ID)
 
     def plan(self) -> None:
-        preprocessed = plan_and_preprocess(DATASET_ID)
+        preprocessed = plan_and_preprocess(DATASET_ID, (self.configuration,))
         if self.options.source is not None:
             path = preprocessed / "nnUNetPlans.json"
             plans = json.loads(path.read_text(encoding="utf-8"))
-            plans["configurations"]["2d"]["batch_size"] = REAL_BATCH
+            plans["configurations"][self.configuration]["batch_size"] = REAL_BATCH
             write_json(path, plans)
 
     def model(self, name: str) -> Path:
-        return self.folder / "nnUNet_results" / self.raw.name / f"{name}__nnUNetPlans__2d"
+        return self.folder / "nnUNet_results" / self.raw.name / f"{name}__nnUNetPlans__{self.configuration}"
+
+    def make(self, name: str, *, resume: bool) -> Any:
+        return make_trainer(DATASET_ID, self.configuration, name, resume=resume, device=self.options.device)
 
     def train(self, name: str) -> None:
         fold = self.model(name) / "fold_0"
@@ -109,9 +120,7 @@ class Job:
             return
         np.random.seed(self.options.seed)  # noqa: NPY002  nnU-Net draws its patches from numpy's global generator
         torch.manual_seed(self.options.seed)
-        trainer = make_trainer(
-            DATASET_ID, "2d", name, resume=any(fold.glob("checkpoint_*.pth")), device=self.options.device
-        )
+        trainer = self.make(name, resume=any(fold.glob("checkpoint_*.pth")))
         trainer.num_val_iterations_per_epoch = VALIDATION_BATCHES
         end_epoch, draw = trainer.on_epoch_end, trainer.logger.plot_progress_png
 
@@ -147,18 +156,19 @@ class Job:
                     device=self.options.device)  # fmt: skip
 
     def score(self) -> dict[str, dict[str, float]]:
-        """Mean Dice per class over the held-out cases, by nnU-Net's own evaluation."""
-        scores = {}
-        for name in self.names:
-            predictions = self.folder / "predictions" / name
-            summary = compute_metrics_on_folder(
-                str(self.raw / "labelsTs"), str(predictions), str(predictions / "summary.json"), SimpleITKIO(),
-                ".nii.gz", list(LABELS.values()), num_processes=1, chill=True,
-            )  # fmt: skip
-            per_class = {label: float(summary["mean"][value]["Dice"]) for label, value in LABELS.items()}
-            scores[name] = {"mean": float(np.mean(list(per_class.values()))), **per_class}
+        scores = {name: self.score_of(name) for name in self.names}
         write_json(self.folder / "scores.json", scores)
         return scores
+
+    def score_of(self, name: str) -> dict[str, float]:
+        """Mean Dice per class over the held-out cases, by nnU-Net's own evaluation."""
+        predictions = self.folder / "predictions" / name
+        summary = compute_metrics_on_folder(
+            str(self.raw / "labelsTs"), str(predictions), str(predictions / "summary.json"), SimpleITKIO(),
+            ".nii.gz", list(LABELS.values()), num_processes=1, chill=True,
+        )  # fmt: skip
+        per_class = {label: float(summary["mean"][value]["Dice"]) for label, value in LABELS.items()}
+        return {"mean": float(np.mean(list(per_class.values()))), **per_class}
 
     def picture(self) -> None:
         overlay(

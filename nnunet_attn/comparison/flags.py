@@ -138,7 +138,7 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
             if NOT_RECORDED not in (a, b) and a != b:
                 flags.append(f"Different {title}: {row.name} {a}, {baseline} {b}; their times do not compare.")
         if f.pretrained not in (first.pretrained, NOT_RECORDED, "from scratch"):
-            flags.append(f"{row.name} starts from pretrained encoder weights ({f.pretrained}).")
+            flags.append(f"{row.name} starts from pretrained weights ({f.pretrained}).")
     if all(row.model.plans_name == DEFAULT_PLANS for row in rows):
         flags.append(
             "Only nnU-Net's default plans are among the baselines; a residual encoder preset of like memory and time "

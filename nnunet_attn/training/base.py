@@ -18,14 +18,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_attn.files import sha256
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
-from nnunet_attn.training.pretrained import (
-    PRETRAINED_VARIABLE,
-    cannot_take_weights,
-    load_encoder,
-    published_weights,
-)
 from nnunet_attn.training.recipe import (
     SGD,
     Recipe,
@@ -36,7 +29,8 @@ from nnunet_attn.training.recipe import (
     save_interval,
     with_augmentation,
 )
-from nnunet_attn.training.record import FROM_SCRATCH, Recorded, bare_network
+from nnunet_attn.training.record import Recorded, bare_network
+from nnunet_attn.training.starting_weights import StartingWeights, planned_arguments
 from nnunet_attn.training.threads import limit_threads
 
 
@@ -53,7 +47,7 @@ def takes_patch_size(network: type[nn.Module]) -> bool:
     return "patch_size" in inspect.signature(network).parameters
 
 
-class AttnTrainer(Recorded, nnUNetTrainer):
+class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
     """nnU-Net's trainer with network and recipe as class attributes.
 
     Attributes:
@@ -161,48 +155,10 @@ class AttnTrainer(Recorded, nnUNetTrainer):
     # ---- start ------------------------------------------------------------------------------------------------------
 
     def initialize(self) -> None:
-        """nnU-Net's set-up; then, on a fresh training only, the pretrained encoder that the environment names."""
+        """nnU-Net's set-up; then, on a fresh training only, the weights that the environment names."""
         limit_threads()
         self.save_every = save_interval(self.num_epochs)
         super().initialize()
-        if not self._restoring:
-            self.print_to_log_file(f"Encoder weights: {self.pretrained}")
-
-    def load_weights(self) -> str | dict:
-        """Load encoder weights; what was loaded goes into the record.
-
-        They come from the file that NNUNET_ATTN_PRETRAINED names ("none": from nowhere), else, for networks on an
-        encoder of timm (``timm_encoder``), from timm's published weights where these can be had.
-
-        Raises:
-            ValueError: a file is named, but the network has no ``encoder``, or not the file's.
-        """
-        network: Any = self.bare_network
-        path: str | Path | None = os.environ.get(PRETRAINED_VARIABLE)
-        if not path and hasattr(network, "timm_encoder"):
-            path = self.published_weights(network.timm_encoder)
-        if not path or path == "none":
-            return FROM_SCRATCH
-        if not hasattr(network, "encoder"):
-            raise ValueError(cannot_take_weights(type(self).__name__))
-        ignored, rename = getattr(network, "ignored_pretrained_keys", ()), getattr(network, "pretrained_names", dict)
-        report = load_encoder(network.encoder, Path(path), ignored, rename)
-        return {"file": Path(path).name, "sha256": sha256(Path(path)), "report": report}
-
-    def published_weights(self, model: str) -> Path | None:
-        """The file of timm's weights of ``model``, or None with a line in the log; all processes of a run agree."""
-        found: list[Path | None] = [None]
-        if self.local_rank == 0:
-            try:
-                found = [published_weights(model)]
-            except OSError as error:
-                self.print_to_log_file(
-                    f"No published weights of {model} ({error}): the encoder starts from scratch, unlike the paper's. "
-                    f"To change that, set {PRETRAINED_VARIABLE} to a file of its ImageNet weights and start again."
-                )
-        if self.is_ddp:
-            torch.distributed.broadcast_object_list(found)
-        return found[0]
 
     def configure_optimizers(self) -> Any:
         if self.settings.optimizer == "SGD":
@@ -306,6 +262,7 @@ class PlanDrivenTrainer(AttnTrainer):
     networks: dict[str, str] = {}
     dimensions = (2, 3)
     deep_supervision = True
+    follows_plans = True
 
     @classmethod
     def network_class(cls, configuration_manager: ConfigurationManager) -> type[nn.Module]:
@@ -318,10 +275,7 @@ class PlanDrivenTrainer(AttnTrainer):
 
     @classmethod
     def plan_arguments(cls, configuration_manager: ConfigurationManager) -> dict:
-        arguments = dict(configuration_manager.network_arch_init_kwargs)
-        for key in configuration_manager.network_arch_init_kwargs_req_import:
-            if arguments[key] is not None:
-                arguments[key] = pydoc.locate(arguments[key])
+        arguments = planned_arguments(configuration_manager)
         if takes_patch_size(cls.network_class(configuration_manager)):
             arguments["patch_size"] = configuration_manager.patch_size
         return arguments

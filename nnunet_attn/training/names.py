@@ -1,7 +1,6 @@
 """Makes the trainer classes that are named by suffixes instead of being written down: ablations, recipes, schedules."""
 
 import dataclasses
-import os
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +11,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunet_attn.catalog import FAMILIES, Entry
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import AttnTrainer
-from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights
+from nnunet_attn.training.host_weights import HOST_VARIABLE, refuse_host_weights
+from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights, named_file
 from nnunet_attn.training.recipe import save_interval
 from nnunet_attn.training.record import FROM_SCRATCH, UNKNOWN, Recorded
 from nnunet_attn.training.threads import limit_threads
@@ -49,7 +49,7 @@ class Foreign(Recorded):
 
     Raises:
         ValueError: at the start of the training, if the trainer's own code sets the learning rate, so that ``_lr``
-            would change nothing, or if the environment names encoder weights, which the trainer does not load.
+            would change nothing, or if the environment names weights, which the trainer does not load.
     """
 
     asked_lr: float | None = None
@@ -63,8 +63,10 @@ class Foreign(Recorded):
 
     def load_weights(self) -> str | dict:
         """Nothing is loaded; another package's trainer may have done so itself, in ``initialize``."""
-        if os.environ.get(PRETRAINED_VARIABLE, "none") not in ("", "none"):
+        if named_file(PRETRAINED_VARIABLE):
             raise ValueError(cannot_take_weights(type(self).__name__))
+        if named_file(HOST_VARIABLE):
+            raise ValueError(refuse_host_weights(type(self).__name__))
         known = all(cls.__module__.startswith(("nnunetv2.", "nnunet_attn.", "builtins")) for cls in type(self).__mro__)
         return FROM_SCRATCH if known else UNKNOWN
 

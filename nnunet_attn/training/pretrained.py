@@ -1,11 +1,13 @@
 """Encoder weights from a file, checked key by key. Used once, at the start of a fresh training."""
 
 import argparse
+import os
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -13,13 +15,23 @@ from torch import nn
 from nnunet_attn.catalog import ENTRIES
 
 PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
+# nnU-Net's checkpoints hold its log, in numpy's numbers; nothing else but tensors is let in
+SCALAR = np.float64(0).__reduce__()[0]  # what numpy's numbers are pickled by
+NUMBERS: list[Any] = [SCALAR, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")]
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
+
+
+def named_file(variable: str) -> Path | None:
+    """The file that an environment variable names; None where it is not set, empty or "none"."""
+    value = os.environ.get(variable, "none")
+    return None if value in ("", "none") else Path(value)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint by name: a bare state dict, or one under a usual key; "module." is stripped.
 
-    The file is read with ``weights_only=True``; besides tensors only ``argparse.Namespace`` may be in it. Files named
+    The file is read with ``weights_only=True``; besides tensors only ``argparse.Namespace`` and the numbers
+    of nnU-Net's log may be in it. Files named
     ``*.safetensors`` are read as such.
 
     Raises:
@@ -28,12 +40,12 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; pretrained encoder weights were asked for")
+        raise FileNotFoundError(f"{path}: no such file; pretrained weights were asked for")
     try:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):
+            with torch.serialization.safe_globals([argparse.Namespace, *NUMBERS]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign, unsafe or cut file; all mean the same here
         reason = str(error).strip().splitlines()[0]

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -16,11 +15,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_attn.errors import UserError
+from nnunet_attn.training.pretrained import NUMBERS
 
 CHECKPOINT = "checkpoint_final.pth"
-# nnU-Net's checkpoints hold its log, in numpy's numbers; nothing else but tensors is let in
-SCALAR = np.float64(0).__reduce__()[0]  # what numpy's numbers are pickled by
-SAFE: list[Any] = [SCALAR, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")]
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         hint = f"; there is {', '.join(present)}, give it by -chk" if present else ""
         raise UserError(f"{path} is missing{hint}")
     try:
-        with torch.serialization.safe_globals(SAFE):
+        with torch.serialization.safe_globals(NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a foreign, unsafe or cut file; all mean the same here
         raise UserError(f"{path} is no checkpoint of nnU-Net's: {str(error).strip().splitlines()[0]}") from error

@@ -463,7 +463,7 @@ def test_schedule_recipe_and_budget_are_flagged(tree):
     assert f"Unequal schedule: {OURS} 50 x 250 iterations, {STOCK} 1000 x 250." in flags
     assert "differs from nnUNetTrainer in optimiser, initial rate" in flags
     assert f"Not budget-matched: {OURS} has 2.0 times the epoch time of {STOCK}." in flags
-    assert f"{OURS} starts from pretrained encoder weights (encoder.pth)." in flags
+    assert f"{OURS} starts from pretrained weights (encoder.pth)." in flags
     facts = result.facts
     assert facts[STOCK].epoch_seconds == 20.0  # the median, not the slow first epoch
     assert facts[OURS].hours == pytest.approx(5 * 320 / 3600)
