@@ -31,6 +31,17 @@ def _same_numbers_every_time():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def without_progress_figure(monkeypatch):
+    """nnU-Net draws a figure of 16 million pixels after every epoch, here an empty file; test_stock_commands has it."""
+    from nnunetv2.training.logging.nnunet_logger import LocalLogger
+
+    def draw(self, output_folder):
+        Path(output_folder, "progress.png").touch()
+
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", draw)
+
+
 def ellipse(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """A label map with an ellipsoid of label 1 and a core of label 2 somewhere in it."""
     centre = [rng.uniform(0.4, 0.6) * n for n in shape]

@@ -6,6 +6,8 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 from nnunet_attn.cli.main import main
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 
 @pytest.mark.parametrize("network", ["DualCA", "XAttnRes"])
 def test_plan_then_the_stock_trainer(network, images_2d, tmp_path, capsys):

@@ -8,6 +8,8 @@ from nnunet_attn.cli.main import main
 from nnunet_attn.scoring.evaluate import evaluate
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 SCHEDULE = "2epochs_1iterations"
 ROWS = (f"nnUNetTrainer_{SCHEDULE}", f"nnUNetTrainerStockAdamW_{SCHEDULE}")
 

@@ -11,6 +11,8 @@ from nnunet_attn import trainers
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.planner import PlainPlanner
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 PLANS = "CascadePlans"
 
 

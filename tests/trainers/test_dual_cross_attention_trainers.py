@@ -12,6 +12,8 @@ from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 from nnunet_attn.training.recipe import Augmentation, Recipe
 from nnunet_attn.training.record import NAME as RECORD
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 OURS = "nnunet_attn.architectures.dual_cross_attention_unets."
 STOCK = "dynamic_network_architectures.architectures.unet."
 BASES = [entry.trainer for entry in ENTRIES if entry.family == "dual_cross_attention"]

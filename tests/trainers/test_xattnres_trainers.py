@@ -13,6 +13,8 @@ from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 from nnunet_attn.training.losses import MutationLoss
 from nnunet_attn.training.recipe import Augmentation
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 UNREACHABLE = OSError("no route to host")
 RESIDUAL = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 

@@ -20,6 +20,8 @@ from nnunet_attn.training.names import compose
 from nnunet_attn.training.recipe import SGD
 from nnunet_attn.training.record import asked_weights
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 
 class SmallNet(nn.Module):
     """Encoder and one head, or two heads."""

@@ -12,6 +12,8 @@ from nnunet_attn.training.base import MutationTrainer
 from nnunet_attn.training.losses import MutationLoss
 from nnunet_attn.training.recipe import Recipe
 
+pytestmark = pytest.mark.usefixtures("without_progress_figure")
+
 DICE = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
 
 
