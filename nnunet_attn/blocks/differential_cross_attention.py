@@ -15,6 +15,7 @@ from torch import nn
 from nnunet_attn.blocks.conv import per_axis
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.options import check_option
+from nnunet_attn.blocks.precision import full_precision
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 IMPLEMENTATIONS = ("fused", "plain")
@@ -46,9 +47,13 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
 
 
 def softmax_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """``softmax(q k^T / sqrt(d))`` over the keys (Eq. 3), in float32. (..., N, d), (..., M, d) -> (..., N, M)."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return at_least_float32(scores).softmax(dim=-1)
+    """``softmax(q k^T / sqrt(d))`` over the keys (Eq. 3), in float32. (..., N, d), (..., M, d) -> (..., N, M).
+
+    The product, too: queries and keys of 300 already give infinite float16 scores.
+    """
+    with full_precision(q.device):
+        scores = (at_least_float32(q) * q.shape[-1] ** -0.5) @ at_least_float32(k).transpose(-1, -2)
+        return scores.softmax(dim=-1)
 
 
 class WindowCrossAttention(nn.Module):
@@ -237,8 +242,9 @@ class DifferentialCrossAttention(WindowCrossAttention):
         k1, k2 = rearrange(key, "b m (h j d) -> j b h m d", j=2, d=self.width)
         v = rearrange(value, "b m (h w) -> b h m w", h=self.heads)
         a1, a2 = softmax_map(q1, k1), softmax_map(q2, k2)  # (B, h, N, M)
-        output = (a1 - self.attention_lambda() * a2) @ at_least_float32(v)
-        return at_least_float32(rearrange(output, "b h n w -> b n h w"))  # autocast would give a coarser product
+        with full_precision(v.device):
+            output = (a1 - self.attention_lambda() * a2) @ at_least_float32(v)
+        return rearrange(output, "b h n w -> b n h w")
 
     def fused(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """The same by one call of a fused kernel. Returns (B, N, h, 2 d) in float32."""
