@@ -36,11 +36,16 @@ def _pairs(
     return [(source, None if source.shape[1] == channels else next(remaining)) for source in sources]
 
 
-@torch.library.custom_op("nnunet_attn::cross_stage_attention", mutates_args=())
+@torch.library.custom_op(  # schemas are written out, since torch 2.6 cannot read them off list[torch.Tensor]
+    "nnunet_attn::cross_stage_attention",
+    mutates_args=(),
+    schema="(Tensor x, Tensor query, Tensor[] sources, Tensor[] matrices, float eps, bool align_corners)"
+    " -> (Tensor, Tensor, Tensor)",
+)
 def streaming_attention(
     x: torch.Tensor,
     query: torch.Tensor,
-    sources: list[torch.Tensor],  # torch 2.6 knows no collections.abc.Sequence here
+    sources: list[torch.Tensor],
     matrices: list[torch.Tensor],
     eps: float,
     align_corners: bool,
@@ -87,7 +92,12 @@ def _(x: Any, query: Any, sources: Any, matrices: Any, eps: float, align_corners
     return torch.empty_like(x, memory_format=layout_of(x)), logits, torch.empty_like(logits)
 
 
-@torch.library.custom_op("nnunet_attn::cross_stage_attention_backward", mutates_args=())
+@torch.library.custom_op(
+    "nnunet_attn::cross_stage_attention_backward",
+    mutates_args=(),
+    schema="(Tensor gradient, Tensor x, Tensor query, Tensor logits, Tensor rms, Tensor[] sources, Tensor[] matrices, "
+    "bool align_corners) -> (Tensor, Tensor, Tensor[], Tensor[])",
+)
 def streaming_attention_backward(
     gradient: torch.Tensor,
     x: torch.Tensor,

@@ -95,6 +95,7 @@ def other_folder(folder: str) -> Iterator[Line]:
 def look_up() -> Iterator[Line]:
     import contextlib
     import io
+    import pydoc
 
     import torch
 
@@ -107,7 +108,9 @@ def look_up() -> Iterator[Line]:
     broken = 0
     for name in dir(trainers):
         try:
-            getattr(trainers, name)
+            network = getattr(getattr(trainers, name), "network", None)
+            if network is not None and pydoc.locate(network) is None:
+                raise ImportError(f"there is no {network}")
         except Exception as error:  # a version that we do not know may break an import in any way
             broken += 1
             yield "FAIL", name, f"cannot be imported: {type(error).__name__}: {error}"
