@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -79,17 +79,6 @@ def training_step(
     scaler.update()
 
 
-@dataclass
-class Subject:
-    """A network under measurement, with the seconds of each round."""
-
-    name: str
-    network: nn.Module
-    training: list[float] = field(default_factory=list)
-    inference: list[float] = field(default_factory=list)
-    peak_memory: float = 0.0
-
-
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     """Wall time on the GPU; on the CPU the process's CPU time, which other programs disturb less."""
     if device.type == "cuda":
@@ -103,29 +92,36 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     return time.process_time() - started
 
 
-def measure(subjects: Sequence[Subject], image: torch.Tensor, rounds: int, progress: Callable[[], None]) -> None:
-    """Time training steps and inference of all subjects in turn, ``rounds`` times after one warm-up round.
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of the best round of training steps and of inference; bytes of the GPU's peak (NaN on the CPU)."""
 
-    On a GPU the peak of allocated memory during a training step is recorded as well; for the CPU see ``peak_rss``.
+    training: float
+    inference: float
+    peak_memory: float
+
+
+def measure(network: nn.Module, image: torch.Tensor, rounds: int) -> Measured:
+    """Time ``rounds`` training steps and inference passes in turn, after one of each to warm up.
+
+    The GPU's peak of allocated memory is that of a training step; for the CPU see ``peak_rss``.
     """
     device = image.device
-    scalers = {s.name: torch.amp.GradScaler() if device.type == "cuda" else None for s in subjects}
-    optimizers = {s.name: torch.optim.SGD(s.network.parameters(), 1e-4, momentum=0.99) for s in subjects}
-    for number in range(rounds + 1):
-        for s in subjects:
-            s.network.train()
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(device)
-            seconds = seconds_of(partial(training_step, s.network, optimizers[s.name], scalers[s.name], image), device)
-            if device.type == "cuda":
-                s.peak_memory = max(s.peak_memory, torch.cuda.max_memory_allocated(device))
-            s.network.eval()
-            with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                inference = seconds_of(partial(s.network, image), device)
-            if number:
-                s.training.append(seconds)
-                s.inference.append(inference)
-            progress()
+    gpu = device.type == "cuda"
+    scaler = torch.amp.GradScaler() if gpu else None
+    optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99)
+    training, inference, peak = [], [], math.nan
+    for _ in range(rounds + 1):
+        network.train()
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(device)
+        training.append(seconds_of(partial(training_step, network, optimizer, scaler, image), device))
+        if gpu:
+            peak = torch.cuda.max_memory_allocated(device)
+        network.eval()
+        with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=gpu):
+            inference.append(seconds_of(partial(network, image), device))
+    return Measured(min(training[1:]), min(inference[1:]), peak)
 
 
 def memory_of_process(field_name: str) -> int:

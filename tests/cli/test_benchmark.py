@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli.benchmark import NetworkMaker
 from nnunet_attn.cli.main import main
-from nnunet_attn.complexity import Subject, gmacs, measure, peak_rss, saved_bytes
+from nnunet_attn.complexity import gmacs, measure, peak_rss, saved_bytes
 
 
 class Known(nn.Sequential):
@@ -27,12 +28,18 @@ def test_saved_bytes_by_hand():
     assert saved_bytes(Known(), torch.zeros(1, 2, 10, 12)) == 8 * 120 * 4
 
 
-def test_measure_takes_turns():
-    subjects = [Subject("a", Known()), Subject("b", Known())]
+def test_measure_leaves_the_warm_up_out():
     calls = []
-    measure(subjects, torch.zeros(1, 2, 10, 12), 3, lambda: calls.append(1))
-    assert [len(s.training) for s in subjects] == [len(s.inference) for s in subjects] == [3, 3]
-    assert len(calls) == 8
+
+    class Counting(Known):
+        def forward(self, x):
+            calls.append(self.training)
+            return super().forward(x)
+
+    times = measure(Counting(), torch.zeros(1, 2, 10, 12), 3)
+    assert calls == [True, False] * 4
+    assert times.training > 0
+    assert times.inference > 0
 
 
 def test_peak_rss_sees_large_activations():
@@ -41,16 +48,18 @@ def test_peak_rss_sees_large_activations():
 
 
 def test_command_writes_table_with_command_and_versions(tmp_path, capsys):
-    arguments = ["benchmark", "nnUNetTrainerStockAdamW", "--patch", "32", "32", "--rounds", "1", "--plain"]
+    arguments = ["benchmark", "nnUNetTrainerStockAdamW", "--patch", "32", "32", "--rounds", "1"]
     assert main([*arguments, "-o", str(tmp_path / "cost.csv")]) == 0
     facts, rows = [], []
     for line in (tmp_path / "cost.csv").read_text().splitlines():
         (facts if line.startswith("#") else rows).append(line)
     assert "torch" in facts[1]
-    stock, ours, plain = csv.DictReader(rows)
-    assert plain["network"] == "nnUNetTrainerStockAdamW (plain)"
+    stock, ours, last = csv.DictReader(rows)
     assert stock["network"] == "stock"
-    assert float(stock["training_ratio"]) == 1
+    assert last["network"] == "stock (last)"
+    assert float(stock["training_ratio"]) + float(last["training_ratio"]) == pytest.approx(2, abs=2e-3)
+    assert facts[3].startswith("# drift of stock nnU-Net from first to last: training x")
+    assert "drift of stock nnU-Net" in capsys.readouterr().out
     assert ours["parameters"] == stock["parameters"]
     assert float(ours["saved_ratio"]) == 1
 
@@ -64,9 +73,27 @@ def test_plain_formulations_are_others(trainer):
     assert default != plain
 
 
+def test_suite_measures_every_network_of_its_dimension(tmp_path, monkeypatch):
+    seen = []
+
+    def at_once(function, make):
+        seen.append((make.trainer + make.plain * " (plain)", len(make.options.patch)))
+        return dict.fromkeys(("parameters", "gmacs", "training_s", "inference_s", "saved_mib", "peak_mib"), 1.0)
+
+    monkeypatch.setattr("nnunet_attn.workers.in_own_process", at_once)
+    assert main(["benchmark", "--suite", "all", "--plain", "-o", str(tmp_path / "new")]) == 0
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["cost_cpu_2d.csv", "cost_cpu_3d.csv"]
+    for dim in (2, 3):
+        ours = [e.trainer for e in ENTRIES if dim in e.dimensions]
+        expected = ["stock", *ours, *(f"{name} (plain)" for name in ours), "stock"]
+        assert [name for name, d in seen if d == dim] == expected
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nnUNetTrainerFoo"], "not one of our trainers"),
     (["nnUNetTrainerStockAdamW", "--patch", "33", "32"], "nnU-Net would not plan the patch"),
+    (["nnUNetTrainerEMCAD", "--patch", "32", "32", "32"], "does not take a 3D patch"),
+    (["--suite", "all", "-o", __file__], "a suite writes its tables into a folder"),
 ])  # fmt: skip
 def test_wrong_arguments(arguments, message, capsys):
     assert main(["benchmark", *arguments, "--rounds", "1"]) == 1
