@@ -89,6 +89,8 @@ STOCK = "nnUNetTrainer"
 
 SGD = "stock nnU-Net's recipe: SGD 0.01, poly schedule, 1000 epochs"  # what _SGD means on our trainers
 
+PICTURES_RECIPE = "the paper's recipe for polyps and ISIC: 200 epochs, each batch at 0.75, 1 and 1.25 times its size"
+
 FAMILIES = {
     "dcau_net": Family(
         "DCAU-Net",
@@ -138,7 +140,10 @@ FAMILIES = {
         "EMCAD",
         "arXiv:2405.06880",
         "from the paper; the released code is not used",
-        {"paper": "the paper's recipe: AdamW 1e-4 at a constant rate, 300 epochs, 0.3 CE + 0.7 Dice, rotations, flips"},
+        {
+            "paper": "the paper's recipe: AdamW 1e-4, constant rate, 300 epochs, 0.3 CE + 0.7 Dice, flips, rotation",
+            "paperPictures": PICTURES_RECIPE,
+        },
         ablations={
             "noAttention": "the decoder without attention and gates; the attention of the PVTv2 encoder stays (ours)",
         },
@@ -147,7 +152,10 @@ FAMILIES = {
         "XAttnRes",
         "arXiv:2604.03297",
         "from the paper alone",
-        {"paper": "EMCAD's recipe, which the paper follows: AdamW 1e-4 at a constant rate, 300 epochs"},
+        {
+            "paper": "EMCAD's recipe, which the paper follows: AdamW 1e-4 at a constant rate, 300 epochs",
+            "paperPictures": PICTURES_RECIPE,
+        },
         ablations={
             "replace": "Table 3, XAttnRes in place of the skip connections",
             "noSkip": "Table 3, neither skip connections nor XAttnRes",

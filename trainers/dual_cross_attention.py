@@ -2,10 +2,11 @@
 
 ``_paper``: Adam 1e-4 at a constant rate, 200 epochs, Dice alone, rotations up to 60 degrees and flips with probability
 0.2. nnU-Net's Dice leaves the background out, the paper's has it and smooths by 1; a third of nnU-Net's patches are
-drawn to hold foreground. nnU-Net's clip at 12 is our choice. An epoch is
-nnU-Net's 250 iterations: the 50,000 steps are 2.7 times the paper's on Synapse (2211 slices, batch 24: 92 steps an
-epoch) and 12 times its steps on GlaS (85 images, batch 4: 21 steps an epoch). Patch and batch come from the plans; the
-paper resizes to 224 x 224, and keeps the epoch that is best on the test split, which we do not.
+drawn to hold foreground. nnU-Net's clip at 12 is our choice. On plans of ``nnunet-attn plan --input-size`` an epoch is
+a pass over the slices, as in the paper. On other plans it is nnU-Net's 250 iterations: the 50,000 steps are 2.7 times
+the paper's on Synapse (2211 slices, batch 24: 92 steps an epoch) and 12 times its steps on GlaS (85 images, batch 4:
+21 steps an epoch). Patch and batch come from the plans; the paper resizes to 224 x 224, and keeps the epoch that is
+best on the test split, which we do not.
 """
 
 from typing import Any
@@ -22,6 +23,7 @@ PAPER = {
     "schedule": "constant",
     "clip": 12.0,
     "num_epochs": 200,
+    "passes": True,
     "weight_ce": 0.0,
     "weight_dice": 1.0,
     "augmentation": Augmentation(rotation=60.0, p_rotation=0.2, p_mirror=0.2),

@@ -1,7 +1,7 @@
 """XAttnRes on nnU-Net's own networks, on the paper's U-Net and on EMCAD.
 
-``_paper``: EMCAD's recipe, which the paper says it follows strictly; see ``nnunet_attn.trainers.emcad``, also
-for what differs from the released training.
+``_paper`` and ``_paperPictures``: EMCAD's recipes, which the paper says it follows strictly; see
+``nnunet_attn.trainers.emcad``, also for what differs from the released training.
 
 Table 4's positions are without skip connections (its "None" is Table 3's "no skip"), so ours are, too; Table 5's
 initialisations are with them.
@@ -10,7 +10,7 @@ initialisations are with them.
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_attn.trainers.emcad import PAPER, nnUNetTrainerEMCAD
+from nnunet_attn.trainers.emcad import PAPER, PICTURES, nnUNetTrainerEMCAD
 from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
 
 SKIPS: dict[str, Mapping[str, Any]] = {
@@ -37,7 +37,7 @@ class nnUNetTrainerXAttnRes(PlanDrivenTrainer):
         "PlainConvUNet": "nnunet_attn.architectures.xattnres.XAttnResPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.xattnres.XAttnResResidualEncoderUNet",
     }
-    paper_recipes = {"paper": PAPER}
+    paper_recipes = {"paper": PAPER, "paperPictures": PICTURES}
     ablations = SKIPS | POSITIONS | QUERIES
 
 
@@ -45,7 +45,7 @@ class nnUNetTrainerXAttnResUNet(AttnTrainer):
     """The paper's U-Net with XAttnRes (arXiv:2604.03297)."""
 
     network = "nnunet_attn.architectures.xattnres.XAttnResUNet"
-    paper_recipes = {"paper": PAPER}
+    paper_recipes = {"paper": PAPER, "paperPictures": PICTURES}
     ablations = SKIPS | POSITIONS | QUERIES | {"concatSite": {"site": "concat"}}
 
 

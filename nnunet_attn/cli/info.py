@@ -17,6 +17,7 @@ def run(options: argparse.Namespace) -> None:
 
     from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, written_trainers
     from nnunet_attn.errors import UserError
+    from nnunet_attn.report.paper_differences import paper_differences
     from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes
 
     parsed = parse_trainer_name(options.name)
@@ -64,4 +65,7 @@ def run(options: argparse.Namespace) -> None:
     shown["num_iterations_per_epoch"] = parsed.iterations or recipe.num_iterations_per_epoch
     for key, value in shown.items():
         print(f"    {key:<26}{value}")
+    if differences := paper_differences(options.name):
+        print("  differs     from the paper's training, on plans with its input size (nnunet-attn plan --input-size):")
+        print("\n".join(f"    - {text}" for text in differences))
     print(f"  train with  nnUNetv2_train DATASET 2d 0 -tr {options.name}")

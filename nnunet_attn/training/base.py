@@ -19,6 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
+from nnunet_attn.training.paper_schedule import rescaled, set_paper_epochs
 from nnunet_attn.training.recipe import (
     SGD,
     Recipe,
@@ -61,6 +62,7 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         dimensions: Numbers of spatial axes that the network takes.
         deep_supervision: Whether the network has several heads. If not, deep supervision stays off, even when nnU-Net
             switches it on.
+        fixed_schedule: Whether a schedule suffix stands in for the recipe's epochs.
 
     Raises:
         ValueError: at construction, if the network does not take the configuration's dimensions, or a recipe is wrong.
@@ -73,6 +75,7 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
     paper_recipes: dict[str, dict] = {}
     dimensions: tuple[int, ...] = (2,)
     deep_supervision: bool = False
+    fixed_schedule: bool = False
 
     def __init__(
         self,
@@ -84,6 +87,9 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
     ):
         self.check_configuration(PlansManager(plans).get_configuration(configuration))
         self.settings = Recipe(**merged(type(self), "recipe"))
+        axes = len(PlansManager(plans).get_configuration(configuration).patch_size)
+        if self.settings.scales != (1.0,) and axes != 2:
+            raise ValueError(f"{type(self).__name__} trains at several scales, in 2D only; {configuration} is {axes}D")
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.settings.initial_lr
         self.weight_decay = self.settings.weight_decay
@@ -159,6 +165,13 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         limit_threads()
         self.save_every = save_interval(self.num_epochs)
         super().initialize()
+        if self.settings.passes and self.input_size and not self.fixed_schedule:
+            set_paper_epochs(self)
+
+    @property
+    def input_size(self) -> int | None:
+        """Of plans that ``nnunet-attn plan --input-size`` made."""
+        return self.plans_manager.plans.get("input_size")
 
     def configure_optimizers(self) -> Any:
         if self.settings.optimizer == "SGD":
@@ -166,7 +179,7 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         else:
             optimizer = make_optimizer(self.network, self.settings)
             scheduler = WarmupScheduler(optimizer, self.settings, self.num_epochs)
-        clip_gradients(optimizer, self.settings.clip)
+        clip_gradients(optimizer, self.settings.clip, self.settings.clip_by)
         return optimizer, scheduler
 
     def _build_loss(self) -> nn.Module:
@@ -198,11 +211,20 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
     def do_split(self) -> Any:
         """nnU-Net's split; a fold beyond the split file is refused, where nnU-Net draws a random one that may leak."""
         path = Path(self.preprocessed_dataset_folder_base) / "splits_final.json"
+        if self.fold != "all" and self.input_size and not path.is_file():
+            raise ValueError(f"{path} is missing; nnunet-attn plan --input-size copies the conversion's folds to it")
         if self.fold != "all" and path.is_file():
             folds = len(load_json(path))
             if self.fold >= folds:
                 raise ValueError(f"fold {self.fold} was asked for, but {path} has folds 0 to {folds - 1}")
         return super().do_split()
+
+    def train_step(self, batch: dict) -> dict:
+        """nnU-Net's step; with several scales one step at each, and the mean of their losses."""
+        if self.settings.scales == (1.0,):
+            return super().train_step(batch)
+        losses = [super(AttnTrainer, self).train_step(rescaled(batch, s))["loss"] for s in self.settings.scales]
+        return {"loss": np.mean(losses)}
 
     # ---- run --------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Scheduled(Mixin):
 
     epochs: int
     iterations: int | None = None
+    fixed_schedule = True
 
     def __init__(
         self,

@@ -52,6 +52,9 @@ class Recipe:
         warmup: Share of the epochs with linearly rising rate, at least one epoch where it is not 0.
         schedule: "poly" (exponent 0.9) or "constant".
         clip: Largest gradient norm; nnU-Net itself clips at 12.
+        clip_by: "norm", or "value": then ``clip`` bounds each component of the gradient.
+        passes: Whether an epoch is one pass over the training slices on plans with an input size (a paper's epoch).
+        scales: Each batch is stepped on at these scales, one after the other (2D only).
         weight_ce, weight_dice: Weights of nnU-Net's two loss terms (BCE in place of CE with regions).
         mutation: How the losses of the subsets of prediction maps combine, "mean" or "sum" (mutation loss only).
         augmentation: A paper's augmentation; None is nnU-Net's.
@@ -65,18 +68,23 @@ class Recipe:
     warmup: float = 0.05
     schedule: str = "poly"
     clip: float = 1.0
+    clip_by: str = "norm"
     num_epochs: int = 1000
     num_iterations_per_epoch: int = 250
     weight_ce: float = 1.0
     weight_dice: float = 1.0
     mutation: str = "mean"
     augmentation: Augmentation | None = None
+    passes: bool = False
+    scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("AdamW", "Adam", "SGD"):
             raise ValueError(f"optimizer must be AdamW, Adam or SGD, got {self.optimizer!r}")
         if self.schedule not in ("poly", "constant"):
             raise ValueError(f"schedule must be poly or constant, got {self.schedule!r}")
+        if self.clip_by not in ("norm", "value"):
+            raise ValueError(f"clip_by must be norm or value, got {self.clip_by!r}")
         if self.mutation not in ("mean", "sum"):
             raise ValueError(f"mutation must be mean or sum, got {self.mutation!r}")
         if self.optimizer == "SGD":
@@ -141,11 +149,15 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return getattr(torch.optim, recipe.optimizer)(groups, lr=recipe.initial_lr, betas=recipe.betas)
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> None:
-    """Clip to ``max_norm`` before each step. nnU-Net's train_step clips at 12, before; the hook sees that result."""
+def clip_gradients(optimizer: torch.optim.Optimizer, most: float, by: str = "norm") -> None:
+    """Clip norm or values before each step. nnU-Net's train_step clips norms at 12, before; the hook sees that."""
 
     def clip(optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if by == "norm":
+            nn.utils.clip_grad_norm_(parameters, most)
+        else:
+            nn.utils.clip_grad_value_(parameters, most)
 
     optimizer.register_step_pre_hook(clip)
 
