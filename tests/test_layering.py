@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "_discovery": {"trainer_names", "trainers"},
     "blocks": {"blocks"},
     "architectures": {"blocks", "architectures"},
-    "training": BOTTOM | {"training"},
+    "training": BOTTOM | {"architectures", "training"},
     "complexity": set(),
     "scoring": BOTTOM | {"scoring"},
     "comparison": BOTTOM | {"complexity", "scoring", "comparison"},

@@ -1,12 +1,17 @@
 """Write plans: for one of our networks, sized by that network's memory, or copies of other plans with changes.
 
-1. Plans that name one of our networks, for nnU-Net's stock trainer. Patch and batch size are planned for the network's
-   own memory, by nnU-Net's rules:
+1. Plans for one of our networks. Patch and batch size are planned by nnU-Net's rules for the memory that the network
+   itself keeps, so that networks compare at equal memory:
 
-  nnunet-attn plan 27 --network DualCA
-  nnUNetv2_train 27 2d 0 -p DualCAPlans
+  nnunet-attn plan 27 --network MixAtt -gpu_memory_target 8
+  nnUNetv2_train 27 3d_fullres 0 -p MixAttPlans
 
-The stock trainer brings its own recipe; nnUNetTrainerDualCA trains on these plans as well, with ours.
+Plans for networks on nnU-Net's own (DiffCA, DualCA, MixAtt, XAttnRes; with --residual on its residual encoder) name the
+network and train with the stock trainer, which brings its own recipe; nnUNetTrainerMixAtt trains on them as well, with
+ours. Plans for networks of fixed shape (DCAUNet, FIAS, ...) have 2D configurations only and need the network's trainer:
+
+  nnunet-attn plan 27 --network DCAUNet
+  nnUNetv2_train 27 2d 0 -p DCAUNetPlans -tr nnUNetTrainerDCAUNet
 
 2. Plans with changes, for every trainer. Stages, strides and kernels follow by nnU-Net's own rule:
 
@@ -28,16 +33,17 @@ preprocessed already are used again wherever the preprocessing is the same.
 import argparse
 from typing import Any
 
+from nnunet_attn.catalog import ENTRIES
+
 HELP = "write plans for one of our networks, or other plans with changes"
 
-# Networks that follow the plans, each with the trainer that knows its classes.
-NETWORKS = {"DualCA": "nnUNetTrainerDualCA", "XAttnRes": "nnUNetTrainerXAttnRes"}
+NETWORKS = {entry.trainer.removeprefix("nnUNetTrainer"): entry for entry in ENTRIES}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name or ID of a dataset in nnUNet_raw")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--network", choices=tuple(NETWORKS), help="what to put into nnU-Net's network")
+    kind.add_argument("--network", choices=tuple(NETWORKS), help="network to plan for (see nnunet-attn list)")
     kind.add_argument("--from", dest="source", metavar="PLANS", help="plans to change, for example nnUNetPlans")
     kind.add_argument("--input-size", type=int, metavar="PIXELS", help="input of a paper, as given to convert")
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
@@ -55,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-preprocessor_name", metavar="CLASS", default="DefaultPreprocessor", help="preprocessor, as in nnU-Net"
     )
     changes = parser.add_argument_group("with --from (--batch-size also with --input-size)")
-    changes.add_argument("-c", dest="configuration", metavar="CONFIGURATION", default="2d", help="default: 2d")
+    changes.add_argument("-c", dest="configuration", metavar="CONFIGURATION", help="default: 2d")
     changes.add_argument("--patch-size", metavar="VOXELS", type=int, nargs="+", help="patch, one number an axis")
     changes.add_argument("--batch-size", metavar="N", type=int, help="batch size")
 
@@ -117,31 +123,57 @@ def plan_network(options: argparse.Namespace) -> None:
 
     from nnunet_attn import trainers
     from nnunet_attn.errors import UserError
-    from nnunet_attn.training.planner import PlainPlanner, ResidualPlanner
+    from nnunet_attn.training.base import PlanDrivenTrainer
+    from nnunet_attn.training.planner import FixedShapePlanner, PlainPlanner, ResidualPlanner
 
+    entry = NETWORKS[options.network]
+    check_wishes(options, entry.dimensions)
+    trainer: Any = getattr(trainers, entry.trainer)
+    on_plans = issubclass(trainer, PlanDrivenTrainer)
+    if options.residual and not on_plans:
+        able = ", ".join(name for name, e in NETWORKS.items() if 3 in e.dimensions)
+        raise UserError(f"{options.network} has a shape of its own and no other encoder; --residual goes with {able}")
+    planner_class: Any = PlainPlanner
+    planned, suffix = trainer, "Plans"
+    if not on_plans:
+        planner_class = FixedShapePlanner
+    elif options.residual:
+        planner_class, suffix = ResidualPlanner, "ResEncUNetMPlans"
+        planned = pydoc.locate(trainer.networks["ResidualEncoderUNet"])
+    else:
+        planned = pydoc.locate(trainer.networks["PlainConvUNet"])
+    memory = {} if options.gpu_memory_target is None else {"gpu_memory_target_in_gb": options.gpu_memory_target}
+    with redirect_stdout(sys.stderr):  # nnU-Net prints what it plans
+        planner = planner_class(
+            options.dataset,
+            planned,
+            plans_name=options.overwrite_plans_name or f"{options.network}{suffix}",
+            overwrite_target_spacing=options.overwrite_target_spacing,
+            preprocessor_name=options.preprocessor_name,
+            **memory,
+        )
+        plans = planner.plan_experiment()
+    report(planner.folder, plans, "" if on_plans else f" -tr {entry.trainer}")
+
+
+def check_wishes(options: argparse.Namespace, dimensions: tuple[int, ...]) -> None:
+    """Refuse what does not go with --network.
+
+    Raises:
+        UserError: which option, and what to give instead.
+    """
+    from nnunet_attn.errors import UserError
+
+    if options.configuration is not None:
+        if options.configuration.startswith("3d") and 3 not in dimensions:
+            able = ", ".join(name for name, entry in NETWORKS.items() if 3 in entry.dimensions)
+            raise UserError(f"{options.network} is a 2D network and {options.configuration} is 3D; {able} take both")
+        raise UserError("-c goes with --from; with --network every configuration that the network takes is planned")
     if options.patch_size or options.batch_size is not None:
         raise UserError("--patch-size and --batch-size go with --from; with --network give -gpu_memory_target")
     spacing = options.overwrite_target_spacing
     if spacing and len(spacing) != 3:
         raise UserError(f"-overwrite_target_spacing takes three numbers with --network, got {len(spacing)}")
-    planner_class, host, suffix = (
-        (ResidualPlanner, "ResidualEncoderUNet", "ResEncUNetMPlans")
-        if options.residual
-        else (PlainPlanner, "PlainConvUNet", "Plans")
-    )
-    network: Any = pydoc.locate(getattr(trainers, NETWORKS[options.network]).networks[host])
-    memory = {} if options.gpu_memory_target is None else {"gpu_memory_target_in_gb": options.gpu_memory_target}
-    with redirect_stdout(sys.stderr):  # nnU-Net prints what it plans
-        planner = planner_class(
-            options.dataset,
-            network,
-            plans_name=options.overwrite_plans_name or f"{options.network}{suffix}",
-            overwrite_target_spacing=spacing,
-            preprocessor_name=options.preprocessor_name,
-            **memory,
-        )
-        plans = planner.plan_experiment()
-    report(planner.folder, plans)
 
 
 def change(options: argparse.Namespace) -> None:
@@ -163,7 +195,7 @@ def change(options: argparse.Namespace) -> None:
         folder,
         options.source,
         options.overwrite_plans_name,
-        options.configuration,
+        options.configuration or "2d",
         spacing=options.overwrite_target_spacing,
         patch_size=options.patch_size,
         batch_size=options.batch_size,
@@ -199,7 +231,7 @@ def check_dataset(dataset: str) -> None:
         raise UserError(f"{fingerprint} is missing; run nnUNetv2_plan_and_preprocess -d {number} first")
 
 
-def report(folder: Any, plans: dict) -> None:
+def report(folder: Any, plans: dict, trainer: str = "") -> None:
     """What was planned, and the commands to go on with."""
     from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 
@@ -218,4 +250,4 @@ def report(folder: Any, plans: dict) -> None:
         )
     if missing:
         print(f"nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
-    print(f"nnUNetv2_train {number} {next(iter(plans['configurations']))} 0 -p {name}")
+    print(f"nnUNetv2_train {number} {next(iter(plans['configurations']))} 0 -p {name}{trainer}")

@@ -12,7 +12,7 @@ from nnunet_attn.files import write_json
 
 # What nnU-Net's planners hold for all their networks.
 MIN_EDGE = 4
-BASE_FEATURES, MAX_FEATURES = 32, {2: 512, 3: 320}
+MAX_FEATURES = {2: 512, 3: 320}
 PER_STAGE = {
     "n_conv_per_stage": (2,) * 16,
     "n_conv_per_stage_decoder": (),  # the same in all stages of the decoder
@@ -32,7 +32,8 @@ def change_plans(
 ) -> dict:
     """Write ``NAME.json``: one configuration of the plans ``source`` with changes; others that the file has are kept.
 
-    The data keep their identifier unless the spacing changes. Returns the new plans.
+    A cascade comes whole: the other stages of it, and what inherits from the changed configuration, are copied. The
+    data keep their identifier unless the spacing changes. Returns the new plans.
 
     Args:
         folder: The dataset's folder in nnUNet_preprocessed.
@@ -84,17 +85,45 @@ def change_plans(
             f"{configuration} is {dimensions}D: --patch-size takes {dimensions} numbers, got {len(patch_size)}"
         )
     changed["patch_size"] = [int(n) for n in patch_size or changed["patch_size"]]
-    _set_topology(changed, dimensions, wished=patch_size is not None)
+    if patch_size is not None or list(changed["spacing"]) != before:
+        _set_topology(changed, dimensions, wished=patch_size is not None)
 
-    plans |= {"plans_name": name, "derived_from": source, "configurations": {configuration: changed}}
+    kept = {other: known[other] for other in _companions(known, configuration)}
+    plans |= {"plans_name": name, "derived_from": source, "configurations": kept | {configuration: changed}}
     if target.is_file():
         present = load_json(target)
         if present.get("derived_from") != source:
             raise UserError(f"{target} was not derived from {source} and would be lost; give another "
                             "-overwrite_plans_name")  # fmt: skip
-        plans["configurations"] = present["configurations"] | plans["configurations"]
+        _check_data(folder, present["configurations"].get(configuration), changed)
+        plans["configurations"] = kept | present["configurations"] | {configuration: changed}
     write_json(target, plans)
     return plans
+
+
+def _companions(known: dict, configuration: str) -> list[str]:
+    """Configurations that this one needs or that need it: stages of its cascade, and what inherits from it."""
+    found, queue = [configuration], [configuration]
+    while queue:
+        here = queue.pop()
+        linked = {known[here].get(key) for key in ("inherits_from", "previous_stage", "next_stage")}
+        linked |= {other for other, content in known.items() if content.get("inherits_from") == here}
+        more = [other for other in known if other in linked and other not in found]
+        found += more
+        queue += more
+    return found[1:]
+
+
+def _check_data(folder: Path, present: dict | None, changed: dict) -> None:
+    """Refuse to give data of another spacing a name under which preprocessed data lie already."""
+    if present is None or present.get("spacing") == changed["spacing"]:
+        return
+    data = folder / changed["data_identifier"]
+    if present.get("data_identifier") == changed["data_identifier"] and data.is_dir():
+        raise UserError(
+            f"{data} holds data of spacing {_text(present['spacing'])}; delete it, or give another "
+            "-overwrite_plans_name"
+        )
 
 
 def _checked_spacing(spacing: Sequence[float], dimensions: int, transpose: Sequence[int]) -> list[float]:
@@ -128,14 +157,15 @@ def _set_topology(configuration: dict, dimensions: int, *, wished: bool) -> None
         )
     configuration["patch_size"] = fitting
     arguments = configuration["architecture"]["arch_kwargs"]
-    stages = len(strides)
+    stages, widths = len(strides), list(arguments["features_per_stage"])
+    most = max(widths) if widths[-2:-1] == widths[-1:] else max(MAX_FEATURES[dimensions], *widths)
     if "patch_size" in arguments:
         arguments["patch_size"] = fitting
     arguments |= {
         "n_stages": stages,
         "strides": [list(s) for s in strides],
         "kernel_sizes": [list(k) for k in kernels],
-        "features_per_stage": [min(MAX_FEATURES[dimensions], BASE_FEATURES * 2**i) for i in range(stages)],
+        "features_per_stage": [min(most, widths[0] * 2**i) for i in range(stages)],
     }
     for key, default in PER_STAGE.items():
         if key in arguments:

@@ -67,6 +67,12 @@ def attention_lambdas(network: nn.Module) -> dict[str, float]:
     return {name: compute().item() for name, compute in layers if compute is not None}
 
 
+def attention_heads(network: nn.Module) -> dict[str, int]:
+    """Number of heads of each attention, by the layer's name."""
+    counts = [(name, getattr(layer, "heads", None)) for name, layer in network.named_modules()]
+    return {name: count for name, count in counts if isinstance(count, int)}
+
+
 def read_record(folder: str | Path) -> dict:
     """The run record in a fold's folder; empty where there is none."""
     path = Path(folder) / NAME
@@ -92,7 +98,8 @@ def asked_weights(command: Sequence[str]) -> str | None:
 class RunRecord:
     """One file per fold; each start or continuation of the training is a session in it.
 
-    Content: ``trainer``, ``network``, ``network_kwargs``, ``recipe``, ``pretrained`` (see ``Recorded``), ``sessions``:
+    Content: ``trainer``, ``network``, ``network_kwargs``, ``recipe``, ``pretrained`` (see ``Recorded``),
+    ``attention_heads`` by layer, ``sessions``:
     environment, command, first epoch, seconds per epoch, peak memory in bytes (allocated and reserved on the GPU, else
     null), ``attention_lambda`` by layer, a value per epoch.
     """
@@ -183,6 +190,7 @@ class Recorded(Mixin):
             "compiled": self._do_i_compile(),
             "processes": torch.distributed.get_world_size() if self.is_ddp else 1,
             "pretrained": self.pretrained,
+            "attention_heads": attention_heads(bare_network(self.network)),
         }
 
     def on_train_start(self) -> None:

@@ -1,15 +1,23 @@
 import json
 
 import pytest
+import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_attn import trainers
+from nnunet_attn.architectures.planned import kept_values
 from nnunet_attn.cli.main import main
+from nnunet_attn.cli.plan import NETWORKS
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
+from nnunet_attn.training.planner import FixedShapePlanner
 
 pytestmark = pytest.mark.usefixtures("without_progress_figure")
 
 
-@pytest.mark.parametrize("network", ["DualCA", "XAttnRes"])
+@pytest.mark.parametrize(
+    "network", ["MixAtt", *(pytest.param(name, marks=pytest.mark.slow) for name in ("DiffCA", "DualCA", "XAttnRes"))]
+)
 def test_plan_then_the_stock_trainer(network, images_2d, tmp_path, capsys):
     data = images_2d.copy(tmp_path)
     with nnunet_in_process(data.root):
@@ -22,6 +30,60 @@ def test_plan_then_the_stock_trainer(network, images_2d, tmp_path, capsys):
             run = make_trainer(data.dataset_id, "2d", f"{trainer}_1epoch_1iterations", plans=f"{network}Plans")
             run.run_training()
             assert type(run.network).__name__ == f"{network}PlainConvUNet"
+
+
+FIXED = [name for name, entry in NETWORKS.items() if entry.dimensions == (2,)]
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[] if name == "XAttnResUNet" else [pytest.mark.slow]) for name in FIXED]
+)
+def test_networks_of_fixed_shape_get_patch_and_batch_by_their_own_memory(network, volumes_3d, tmp_path, capsys):
+    data = volumes_3d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", data.name, "--network", network, "-gpu_memory_target", "0.05"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == f"nnUNetv2_train 903 2d 0 -p {network}Plans -tr nnUNetTrainer{network}"
+    plans = json.loads((data.preprocessed / f"{network}Plans.json").read_text())
+    assert list(plans["configurations"]) == ["2d"]
+    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetPlans_2d"
+
+
+def test_equal_memory_means_a_smaller_batch_for_a_network_that_keeps_more(images_2d, tmp_path):
+    data, batches, kept = images_2d.copy(tmp_path), {}, {}
+    with nnunet_in_process(data.root):
+        for name in ("nnUNetTrainerXAttnResUNet", "nnUNetTrainerDualCAUNet"):
+            planner = FixedShapePlanner(data.dataset_id, getattr(trainers, name), plans_name=name)
+            planner.max_dataset_covered = 1e6
+            plan = planner.plan_experiment()["configurations"]["2d"]
+            batches[name], patch = plan["batch_size"], plan["patch_size"]
+            with torch.device("meta"):
+                configuration = ConfigurationManager(plan)
+                network = planner.trainer.build_network_architecture(None, configuration, 3, 3, True)
+            kept[name] = kept_values(network, [(1, 3, *patch)])
+    light, heavy = batches
+    assert kept[heavy] > 1.5 * kept[light]
+    assert batches[light] * kept[light] == pytest.approx(
+        batches[heavy] * kept[heavy], rel=0.1
+    )  # some is kept once a batch
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--residual"], "DCAUNet has a shape of its own and no other encoder; --residual goes with DiffCA, DualCA"),
+        (["-c", "3d_fullres"], "DCAUNet is a 2D network and 3d_fullres is 3D; DiffCA, DualCA, MixAtt, XAttnRes take"),
+        (["-c", "2d"], "-c goes with --from"),
+        (["--batch-size", "2"], "with --network give -gpu_memory_target"),
+    ],
+)
+def test_impossible_wishes_with_a_network(more, message, images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--network", "DCAUNet", *more]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_residual_with_another_name_and_spacing(volumes_3d, tmp_path, capsys):
@@ -131,6 +193,39 @@ def test_impossible_changes(more, message, images_2d, tmp_path, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (data.preprocessed / "Small.json").exists()
+
+
+def test_data_of_another_spacing_are_never_taken_for_these(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    assert changed(data, "-overwrite_target_spacing", "2", "2") == 0
+    (data.preprocessed / "Small_2d").mkdir()
+    assert changed(data, "-overwrite_target_spacing", "2", "2", "--batch-size", "1") == 0
+    before = (data.preprocessed / "Small.json").read_text()
+    capsys.readouterr()
+    assert changed(data, "-overwrite_target_spacing", "3", "3") == 1
+    assert "Small_2d holds data of spacing 2.0 x 2.0; delete it, or give another" in capsys.readouterr().err
+    assert (data.preprocessed / "Small.json").read_text() == before
+
+
+def test_transposed_axes_and_a_whole_cascade(volumes_3d, tmp_path):
+    """Spacing in the image's order, patch in that of the plans; the stages of a cascade come along."""
+    data = volumes_3d.copy(tmp_path)
+    file = data.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans |= {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]}
+    low = plans["configurations"]["3d_fullres"] | {"data_identifier": "low", "next_stage": "3d_cascade_fullres"}
+    cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    plans["configurations"] |= {"3d_lowres": low, "3d_cascade_fullres": cascade}
+    file.write_text(json.dumps(plans))
+    assert changed(data, "-c", "3d_fullres", "-overwrite_target_spacing", "1", "2", "3") == 0
+    result = json.loads((data.preprocessed / "Small.json").read_text())
+    assert set(result["configurations"]) == {"3d_fullres", "3d_lowres", "3d_cascade_fullres"}
+    manager = PlansManager(result).get_configuration("3d_cascade_fullres")
+    assert manager.spacing == [3.0, 1.0, 2.0]
+    assert manager.data_identifier == "Small_3d_fullres"
+    assert manager.previous_stage_name == "3d_lowres"
+    assert PlansManager(result).get_configuration("3d_lowres").data_identifier == "low"
+    assert PlansManager(result).get_configuration("3d_lowres").next_stage_names == ["3d_cascade_fullres"]
 
 
 def test_changes_do_not_overwrite_other_plans(images_2d, tmp_path, capsys):

@@ -38,7 +38,15 @@ def predict(run, images, output, previous=None) -> None:
     )
 
 
-@pytest.mark.parametrize("trainer", ["nnUNetTrainerDualCA", "nnUNetTrainerXAttnRes"])
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        pytest.param("nnUNetTrainerDiffCA", marks=pytest.mark.slow),
+        "nnUNetTrainerDualCA",
+        pytest.param("nnUNetTrainerMixAtt", marks=pytest.mark.slow),
+        pytest.param("nnUNetTrainerXAttnRes", marks=pytest.mark.slow),
+    ],
+)
 def test_cascade(trainer, volumes_3d, tmp_path):
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 

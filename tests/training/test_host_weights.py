@@ -110,7 +110,9 @@ def test_a_fresh_training_takes_them_and_records_the_file(make, tmp_path, monkey
     weight = "encoder.stages.0.0.convs.0.conv.weight"
     assert torch.equal(trainer.network.get_parameter(weight), stock.network.get_parameter(weight))
     trainer.run_training()
-    recorded = read_record(trainer.output_folder)["pretrained"]
+    record = read_record(trainer.output_folder)
+    assert record["attention_heads"]["path.blocks.0.attention"] in (1, 2, 3, 4)
+    recorded = record["pretrained"]
     assert recorded["sha256"] == sha256(file)
     assert weight in recorded["loaded"]
     assert all(name.startswith(("path.", "dmk.", "fuse.", "mix.")) for name in recorded["new"])
