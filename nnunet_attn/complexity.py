@@ -42,14 +42,18 @@ def gmacs(network: nn.Module, image_size: Sequence[int], channels: int) -> float
 
 
 def saved_bytes(network: nn.Module, image: torch.Tensor) -> int:
-    """Bytes that one training forward pass keeps for backward, parameters and the image left out, storages once."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers(), image)}
+    """Bytes that one training forward pass keeps for backward, parameters and the image left out, storages once.
+
+    On the device "meta" nothing is computed and nothing allocated.
+    """
+    # storages on "meta" have no address; the objects themselves are told apart
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers(), image)}
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

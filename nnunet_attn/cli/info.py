@@ -4,11 +4,13 @@ NAME is any trainer's name, with whatever suffixes.
 """
 
 import argparse
+from typing import Any
 
 HELP = "tell all about one trainer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one object, as an entry of list --json")
     parser.add_argument("name", metavar="NAME", help="for example nnUNetTrainerDCAUNet_lambda05_SGD_100epochs")
 
 
@@ -16,9 +18,10 @@ def run(options: argparse.Namespace) -> None:
     import difflib
 
     from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, written_trainers
+    from nnunet_attn.citations import CITATIONS
     from nnunet_attn.errors import UserError
     from nnunet_attn.report.paper_differences import paper_differences
-    from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes
+    from nnunet_attn.trainer_names import describe_trainer, parse_trainer_name, twin_names, unreadable_suffixes
 
     parsed = parse_trainer_name(options.name)
     if parsed is None or parsed.family is None:
@@ -28,6 +31,9 @@ def run(options: argparse.Namespace) -> None:
         hint = f"; did you mean {', '.join(near)}?" if near else "; see nnunet-attn list"
         raise UserError(f"{options.name} is not one of our trainers{hint}")
 
+    if options.json:
+        print_json(options.name, parsed.base)
+        return
     family, entry = FAMILIES[parsed.family], find_entry(parsed.base)
     print(f"{options.name}\n  family      {family.title}, {family.paper} ({family.source})")
     if entry is not None:
@@ -44,6 +50,10 @@ def run(options: argparse.Namespace) -> None:
             print("  ablations   " + "\n              ".join(ablations))
         if entry.pretrained_encoder:
             print(f"  pretrained  encoder {entry.pretrained_encoder}, see NNUNET_ATTN_PRETRAINED")
+        twins = twin_names(options.name)
+        if twins:
+            print(f"  twin        {twins[0]} (the same network without its attention)")
+        print(f"  memory      {memory_text(entry, parsed.base)}")
         print(f"  options     {', '.join(entry.options) or 'none'}")
     if parsed.base == STOCK:
         rate = f"initial rate {parsed.initial_lr:g}, " if parsed.initial_lr else ""
@@ -68,4 +78,49 @@ def run(options: argparse.Namespace) -> None:
     if differences := paper_differences(options.name):
         print("  differs     from the paper's training, on plans with its input size (nnunet-attn plan --input-size):")
         print("\n".join(f"    - {text}" for text in differences))
-    print(f"  train with  nnUNetv2_train DATASET 2d 0 -tr {options.name}")
+    print(f"  means       {describe_trainer(options.name)}")
+    dimensions = entry.dimensions if entry else (2, 3)
+    for configuration in ("2d", "3d_fullres")[: 2 if 3 in dimensions else 1]:
+        print(f"  train with  nnUNetv2_train DATASET {configuration} 0 -tr {options.name}")
+    indented = CITATIONS[parsed.family].bibtex.replace("\n", "\n    ")
+    print(f"  cite\n    {indented}")
+
+
+def memory_text(entry: Any, written: str) -> str:
+    """What training at the catalogue's size keeps, counted on the device "meta"."""
+    import pydoc
+
+    import torch
+
+    from nnunet_attn import trainers
+    from nnunet_attn.complexity import saved_bytes
+    from nnunet_attn.training.base import merged
+
+    network: Any = pydoc.locate(entry.network)
+    arguments = entry.arguments | merged(getattr(trainers, written), "network_kwargs")
+    located = {k: pydoc.locate(v) if isinstance(v, str) and v.startswith("torch.") else v for k, v in arguments.items()}
+    with torch.device("meta"):
+        made = network(entry.input_channels, entry.num_classes, **located)
+        kept = saved_bytes(made, torch.empty(2, entry.input_channels, *entry.image_size)) / 2
+    size = "x".join(map(str, entry.image_size))
+    return (
+        f"{kept / 2**20:.0f} MiB kept for backward per sample of {size} in fp32; of your plans: nnunet-attn doctor "
+        f"DATASET -tr {written}"
+    )
+
+
+def print_json(name: str, written: str) -> None:
+    """The trainer's object of ``list --json`` with what its name means, its twin and its citation."""
+    import json
+
+    from nnunet_attn.citations import CITATIONS
+    from nnunet_attn.cli.list import rows
+    from nnunet_attn.trainer_names import describe_trainer, parse_trainer_name, twin_names
+
+    parsed = parse_trainer_name(name)
+    listed: dict = next((row for row in rows() if row["trainer"] == written), {})
+    family = parsed.family if parsed and parsed.family else "stock"
+    own = {
+        "trainer": name, "means": describe_trainer(name), "twins": twin_names(name), "bibtex": CITATIONS[family].bibtex,
+    }  # fmt: skip
+    print(json.dumps(listed | own, indent=2))

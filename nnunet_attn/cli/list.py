@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def rows() -> list[dict]:
     """One object per trainer and ablation of the catalogue."""
-    from nnunet_attn.catalog import ENTRIES, FAMILIES
+    from nnunet_attn.catalog import ENTRIES, FAMILIES, SGD
 
     return [
         {
@@ -36,7 +36,7 @@ def rows() -> list[dict]:
             "image_size": list(entry.image_size),
             "dimensions": list(entry.dimensions),
             "paper_cost": entry.paper_cost,
-            "recipes": ["SGD", *FAMILIES[entry.family].paper_recipes],
+            "recipes": {"SGD": SGD} | FAMILIES[entry.family].paper_recipes,
             "options": list(entry.options),
         }
         for entry in ENTRIES
@@ -45,7 +45,7 @@ def rows() -> list[dict]:
 
 
 def run(options: argparse.Namespace) -> None:
-    from nnunet_attn.catalog import ENTRIES, STOCK_TRAINERS
+    from nnunet_attn.catalog import ENTRIES, FAMILIES, SGD, STOCK_TRAINERS
 
     listed = rows()
     if options.json:
@@ -63,3 +63,7 @@ def run(options: argparse.Namespace) -> None:
             ablations = next(entry.ablations for entry in ENTRIES if entry.trainer == row["trainer"])
             print("".join(f"  _{name}" for name in ablations) or "  (no ablations)")
     print(f"\nStock nnU-Net's network under our recipe: {', '.join(STOCK_TRAINERS)}")
+    print(f"\nRecipes, as suffixes:\n  _SGD: {SGD}")
+    for family in FAMILIES.values():
+        for suffix, meaning in family.paper_recipes.items():
+            print(f"  _{suffix} ({family.title}): {meaning}")

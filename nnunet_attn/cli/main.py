@@ -5,6 +5,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from nnunet_attn import __version__
 from nnunet_attn.errors import UserError
@@ -29,12 +30,32 @@ COMMANDS = (
 DESCRIPTION = """\
 Attention networks as trainers of unmodified nnU-Net. Train with nnU-Net's own command:
   nnUNetv2_train DATASET 2d 0 -tr nnUNetTrainerDCAUNet
-This command lists the networks, converts datasets, checks the set-up, measures and compares."""
+This command lists the networks, converts datasets, checks the set-up, measures and compares.
+
+Exit codes: 0 done; 1 an error, said in one line on stderr; 2 wrong usage; 130 interrupted. NO_COLOR=1: no colours."""
+
+
+class PrintCompletion(argparse.Action):
+    """Prints shtab's script for a shell, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error("tab completion needs shtab: pip install shtab")
+        print(shtab.complete(parser, given[1]))
+        parser.exit(0)
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nnunet-attn", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help='print a script for tab completion: eval "$(nnunet-attn --print-completion bash)" in ~/.bashrc',
     )
     parser.add_argument("--version", action="version", version=f"nnunet-attn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -69,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"nnunet-attn {options.command}: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"nnunet-attn {options.command}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0

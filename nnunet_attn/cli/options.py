@@ -16,7 +16,14 @@ help text everywhere. nnU-Net's own names are used where nnU-Net has the thing (
 
 import argparse
 import os
+import sys
 from pathlib import Path
+
+
+def coloured(text: str, colour: int) -> str:
+    """In an ANSI colour on a terminal; plain where NO_COLOR is set (no-color.org), or nobody looks."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else f"\033[{colour}m{text}\033[0m"
 
 
 def default_processes() -> int:

@@ -26,6 +26,11 @@ ours. Plans for networks of fixed shape (DCAUNet, FIAS, ...) have 2D configurati
   nnUNetv2_preprocess -d 27 -plans_name Input224Batch24 -c 2d
   nnUNetv2_train 27 2d 0 -p Input224Batch24 -tr nnUNetTrainerDCAUNet_paper
 
+4. Plans for trying things out: a tiny patch and batch, on the data as they are, for a smoke test of a minute on a CPU:
+
+  nnunet-attn plan 27 --debug
+  nnUNetv2_train 27 2d 0 -p nnUNetPlansDebug -tr nnUNetTrainerDCAUNet_1epochs_2iterations -device cpu
+
 The dataset must have its fingerprint (from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that are
 preprocessed already are used again wherever the preprocessing is the same.
 """
@@ -44,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name or ID of a dataset in nnUNet_raw")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--network", choices=tuple(NETWORKS), help="network to plan for (see nnunet-attn list)")
+    kind.add_argument("--debug", action="store_true", help="nnUNetPlans with a tiny patch and batch, for a smoke test")
     kind.add_argument("--from", dest="source", metavar="PLANS", help="plans to change, for example nnUNetPlans")
     kind.add_argument("--input-size", type=int, metavar="PIXELS", help="input of a paper, as given to convert")
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
@@ -153,7 +159,7 @@ def plan_network(options: argparse.Namespace) -> None:
             **memory,
         )
         plans = planner.plan_experiment()
-    report(planner.folder, plans, "" if on_plans else f" -tr {entry.trainer}")
+    report(planner.folder, plans, trainer="" if on_plans else f" -tr {entry.trainer}")
 
 
 def check_wishes(options: argparse.Namespace, dimensions: tuple[int, ...]) -> None:
@@ -184,23 +190,32 @@ def change(options: argparse.Namespace) -> None:
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
     from nnunet_attn.errors import UserError
-    from nnunet_attn.training.changed_plans import change_plans
+    from nnunet_attn.training.changed_plans import change_plans, small_patch
 
     if options.residual or options.gpu_memory_target is not None:
         raise UserError("--residual and -gpu_memory_target go with --network; start --from residual plans instead")
+    configuration = options.configuration or "2d"
+    source = "nnUNetPlans" if options.debug else options.source
+    if options.debug:
+        options.overwrite_plans_name = options.overwrite_plans_name or f"{source}Debug"
     if options.overwrite_plans_name is None:
         raise UserError("--from needs a name for the new plans: -overwrite_plans_name NAME")
     folder = Path(os.environ["nnUNet_preprocessed"]) / maybe_convert_to_dataset_name(options.dataset)
+    if options.debug:
+        options.patch_size = options.patch_size or small_patch(folder, source, configuration)
+        options.batch_size = options.batch_size or 2
     plans = change_plans(
         folder,
-        options.source,
+        source,
         options.overwrite_plans_name,
-        options.configuration or "2d",
+        configuration,
         spacing=options.overwrite_target_spacing,
         patch_size=options.patch_size,
         batch_size=options.batch_size,
     )
-    report(folder, plans)
+    network = "DCAUNet" if configuration == "2d" else "XAttnRes"
+    trial = f" -tr nnUNetTrainer{network}_1epochs_2iterations -device cpu" if options.debug else ""
+    report(folder, plans, configuration if options.debug else None, trial)
 
 
 def check_dataset(dataset: str) -> None:
@@ -231,8 +246,8 @@ def check_dataset(dataset: str) -> None:
         raise UserError(f"{fingerprint} is missing; run nnUNetv2_plan_and_preprocess -d {number} first")
 
 
-def report(folder: Any, plans: dict, trainer: str = "") -> None:
-    """What was planned, and the commands to go on with."""
+def report(folder: Any, plans: dict, configuration: str | None = None, trainer: str = "") -> None:
+    """What was planned, and the commands to go on with; ``configuration`` to train if not the first, with options."""
     from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 
     name, number = plans["plans_name"], convert_dataset_name_to_id(plans["dataset_name"])
@@ -250,4 +265,4 @@ def report(folder: Any, plans: dict, trainer: str = "") -> None:
         )
     if missing:
         print(f"nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
-    print(f"nnUNetv2_train {number} {next(iter(plans['configurations']))} 0 -p {name}{trainer}")
+    print(f"nnUNetv2_train {number} {configuration or next(iter(plans['configurations']))} 0 -p {name}{trainer}")

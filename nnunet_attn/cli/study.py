@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     status = action("status", "show how far each training is, and the last lines of those that failed")
     status.add_argument("--all", action="store_true", help="also jobs that are done or waiting")
+    status.add_argument("--json", action="store_true", help="print a list of objects, one per job")
     status.add_argument("--watch", action="store_true", help="show it again every ten seconds, until all is done")
     report = action("report", "write the report over all datasets, and one for each; STUDY.yaml may be an archive")
     shared.add_output(report, "folder to write (default: report in the study's folder)")
@@ -117,12 +118,13 @@ def _from_small_files(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, matrix: Any) -> int:
+    import json
     import sys
     import time
 
     from nnunet_attn.study.markers import read_done
     from nnunet_attn.study.states import DONE, read_states
-    from nnunet_attn.study.tables import check_text, job_line, status_text
+    from nnunet_attn.study.tables import check_text, job_line, status_rows, status_text
 
     while True:
         done = read_done(matrix)
@@ -132,6 +134,9 @@ def _show(options: argparse.Namespace, matrix: Any) -> int:
             return 0
         if options.action == "list":
             print("\n".join(job_line(job, states[job.id]) for job in matrix.jobs.values()))
+            return 0
+        if options.json:
+            print(json.dumps(status_rows(matrix, states), indent=2))
             return 0
         text = status_text(matrix, states, everything=options.all)
         print(("\033[H\033[2J" if options.watch and sys.stdout.isatty() else "") + text, flush=True)

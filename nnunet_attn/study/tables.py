@@ -135,6 +135,17 @@ def status_text(matrix: Matrix, states: States, *, everything: bool = False) -> 
     return "\n".join(lines)
 
 
+def status_rows(matrix: Matrix, states: States) -> list[dict[str, object]]:
+    """All jobs as JSON content."""
+    return [
+        {
+            "job": job.id, "kind": job.kind, "state": states[job.id].word, "epoch": states[job.id].epoch,
+            "epochs": states[job.id].epochs, "note": states[job.id].note,
+        }
+        for job in matrix.jobs.values()
+    ]  # fmt: skip
+
+
 def job_line(job: Job, state: State) -> str:
     """One job in one line."""
     facts = []

@@ -126,6 +126,25 @@ def _check_data(folder: Path, present: dict | None, changed: dict) -> None:
         )
 
 
+def small_patch(folder: Path, source: str, configuration: str) -> list[int] | None:
+    """A patch for trying things out: at most 64 pixels or 32 voxels an edge, as nnU-Net rounds it.
+
+    None where ``change_plans`` will refuse the plans or the configuration anyway.
+    """
+    file = folder / f"{source}.json"
+    known = load_json(file)["configurations"] if file.is_file() else {}
+    if "patch_size" not in known.get(configuration, {}):
+        return None
+    spacing, patch = known[configuration]["spacing"], known[configuration]["patch_size"]
+    wish = [min(n, 64 if len(patch) == 2 else 32) for n in patch]
+    for _ in range(8):  # rounding one axis may change the number of halvings
+        _, _, _, fitting, _ = get_pool_and_conv_props(spacing, wish, MIN_EDGE, 999999)
+        if list(map(int, fitting)) == wish:
+            break
+        wish = [int(n) for n in fitting]
+    return wish
+
+
 def _checked_spacing(spacing: Sequence[float], dimensions: int, transpose: Sequence[int]) -> list[float]:
     if len(spacing) != dimensions:
         raise UserError(

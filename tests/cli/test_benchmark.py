@@ -98,3 +98,12 @@ def test_suite_measures_every_network_of_its_dimension(tmp_path, monkeypatch):
 def test_wrong_arguments(arguments, message, capsys):
     assert main(["benchmark", *arguments, "--rounds", "1"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_saved_bytes_on_meta_are_those_of_the_cpu():
+    counts = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
+            counts.append(saved_bytes(network, torch.zeros(1, 1, 16, 16)))
+    assert counts[0] == counts[1] == 4 * 14 * 14 * 4

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -7,7 +8,9 @@ import pytest
 from nnunet_attn import __version__
 from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli import doctor
+from nnunet_attn.cli.info import memory_text
 from nnunet_attn.cli.main import COMMANDS, main
+from nnunet_attn.cli.options import coloured
 
 
 @pytest.mark.parametrize(
@@ -95,3 +98,59 @@ def test_doctor_names_folders_that_are_missing(tmp_path, monkeypatch):
     lines = {name: (status, text) for status, name, text in doctor.folders()}
     assert lines["nnUNet_raw"] == ("FAIL", f"{tmp_path / 'none'} is not a folder; create it or correct the variable")
     assert lines["nnUNet_results"][0] == "note"
+
+
+def test_info_tells_twin_citation_memory_and_commands(capsys):
+    assert main(["info", "nnUNetTrainerXAttnRes_paper"]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "nnUNetTrainerXAttnRes_noAttention_paper", "kept for backward per sample of 256x256", "@misc{liu2026xattnres,",
+        "nnUNetv2_train DATASET 2d 0 -tr nnUNetTrainerXAttnRes_paper", "DATASET 3d_fullres 0", "EMCAD's recipe",
+    ):  # fmt: skip
+        assert text in out
+    assert main(["info", "--json", "nnUNetTrainerDCAUNet_paperACDC"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["trainer"] == "nnUNetTrainerDCAUNet_paperACDC"
+    assert "3e-4" in content["means"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.trainer)
+def test_memory_of_every_network_is_counted(entry):
+    assert re.match(r"[1-9]\d* MiB kept", memory_text(entry, entry.trainer))
+
+
+def test_list_says_what_each_recipe_means(capsys):
+    main(["list"])
+    out = capsys.readouterr().out
+    assert "_paperACDC (DCAU-Net): the paper's recipe for ACDC" in out
+    assert "_SGD: stock" in out
+
+
+def test_colours_only_on_a_terminal_and_never_with_no_color(monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert coloured("ok", 32) == "\033[32mok\033[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured("ok", 32) == "ok"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    assert coloured("ok", 32) == "ok"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, capsys):
+    pytest.importorskip("shtab")
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", shell])
+    assert ended.value.code == 0
+    assert "quickstart" in capsys.readouterr().out
+
+
+def test_an_interruption_leaves_with_130(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunet_attn.cli.list.run", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "nnunet-attn list: interrupted\n"

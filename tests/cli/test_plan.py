@@ -1,5 +1,8 @@
 import json
+import re
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
@@ -234,3 +237,68 @@ def test_changes_do_not_overwrite_other_plans(images_2d, tmp_path, capsys):
         assert main(["plan", "901", "--network", "DualCA", "-overwrite_plans_name", "Small"]) == 0
     assert changed(data, "--batch-size", "1") == 1
     assert "was not derived from nnUNetPlans and would be lost" in capsys.readouterr().err
+
+
+def test_debug_plans_are_tiny_and_train(images_2d, tmp_path, capsys):
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["plan", "901", "--debug"]) == 0
+        command = capsys.readouterr().out.splitlines()[-1]
+        assert command == (
+            "nnUNetv2_train 901 2d 0 -p nnUNetPlansDebug -tr nnUNetTrainerDCAUNet_1epochs_2iterations -device cpu"
+        )
+        trainer = make_trainer(901, "2d", "nnUNetTrainerDCAUNet_1epochs_1iterations", plans="nnUNetPlansDebug")
+        trainer.run_training()
+        assert trainer.batch_size == 2
+        assert max(trainer.configuration_manager.patch_size) <= 64
+        assert main(["plan", "901", "--debug", "-c", "3d_fullres"]) == 1
+        assert "nnUNetPlans has no configuration 3d_fullres" in capsys.readouterr().err
+
+
+def test_debug_patches_of_volumes(volumes_3d, tmp_path, capsys):
+    data = volumes_3d.copy(tmp_path)
+    plans = json.loads((data.preprocessed / "nnUNetPlans.json").read_text())
+    plans["configurations"]["3d_fullres"] |= {"patch_size": [20, 320, 256], "spacing": [5.0, 1.0, 1.0]}
+    (data.preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
+    with nnunet_in_process(data.root):
+        assert main(["plan", "903", "--debug", "-c", "3d_fullres"]) == 0
+    assert "3d_fullres: patch 20x32x32, batch 2" in capsys.readouterr().out
+
+
+def test_doctor_estimates_a_dataset_and_names_plans_that_fit(images_2d, tmp_path, capsys, monkeypatch):
+    import nnunet_attn.cli.estimate as estimates
+
+    data = images_2d.copy(tmp_path)
+    with nnunet_in_process(data.root):
+        assert main(["doctor", "901", "--quick", "-tr", "nnUNetTrainerDCAUNet_1epochs_2iterations"]) == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert re.search(
+            r"ok\s+2d\s+patch \S+, batch 2: about [\d.]+ GiB of .* about \d+ s an epoch of 2 iterations", line
+        )
+
+        large = ["-overwrite_plans_name", "LargePlans", "--batch-size", "4000"]
+        assert main(["plan", "901", "--from", "nnUNetPlans", *large]) == 0
+        capsys.readouterr()
+        monkeypatch.setattr(estimates, "available_memory", lambda device: 4 * 2**30)
+        assert main(["doctor", "901", "--quick", "--json", "--plans", "LargePlans"]) == 1
+        failed = json.loads(capsys.readouterr().out)[-1]
+        assert (failed["status"], failed["name"]) == ("FAIL", "2d")
+        command = failed["text"].partition("run: nnunet-attn ")[2]
+        assert main(command.split()) == 0
+        capsys.readouterr()
+        assert main(["doctor", "901", "--quick", "--plans", "LargePlansSmall"]) == 0
+        assert main(["doctor", "901", "--quick", "--plans", "None"]) == 1
+        assert "plans that are there: LargePlans, LargePlansSmall, nnUNetPlans" in capsys.readouterr().err
+
+
+def test_the_formula_for_memory_gives_what_was_measured():
+    """The range that the command names, over the networks of the benchmark's tables."""
+    from nnunet_attn.cli.estimate import PARAMETERS, SAVED
+
+    ratios = []
+    for dimensions in ("2d", "3d"):
+        table = pd.read_csv(Path(__file__).parents[2] / f"scripts/results/cost_cpu_{dimensions}.csv", comment="#")
+        table = table[~table.network.str.contains("plain")]
+        ratios += list((SAVED * table.saved_mib + PARAMETERS * table.parameters * 4 / 2**20) / table.peak_mib)
+    assert min(ratios) == pytest.approx(0.77, abs=0.01)
+    assert max(ratios) == pytest.approx(1.19, abs=0.01)
