@@ -7,6 +7,7 @@
   nnunet-attn study report study.yaml     the report over all datasets, also of what is complete so far
   nnunet-attn study archive study.yaml -o FOLDER     the small files that the report is made from; study report FOLDER
   nnunet-attn study list study.yaml       all jobs, a line each
+  nnunet-attn study list                  the studies of the papers' tables that come with this package
 
 A study file:
 
@@ -38,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
-        sub.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study file")
+        needed = {"nargs": "?"} if name == "list" else {}
+        about = "the study file, or the name of a study of this package"
+        sub.add_argument("study", type=Path, metavar="STUDY.yaml", help=about, **needed)
         sub.add_argument("--folder", type=Path, metavar="FOLDER", help="folder of the study (default: its name, "
                          "beside the file)")  # fmt: skip
         return sub
@@ -64,12 +67,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     archive = action("archive", "copy the small files that the report needs: no checkpoints, no images")
     shared.add_output(archive, "folder to write", required=True)
     shared.add_overwrite(archive)
-    action("list", "list all jobs with their state, a line each")
+    action("list", "list all jobs with their state, a line each; without a file, this package's studies")
     job = action("job", "do one job, as run does for each; list shows the names")
     job.add_argument("job", metavar="JOB")
 
 
 def run(options: argparse.Namespace) -> int:
+    from nnunet_attn.study.papers import find_study, list_text
+
+    if options.study is None:
+        print(list_text())
+        return 0
+    options.study = find_study(options.study)
     if options.action in ("report", "archive"):
         return _from_small_files(options)
     from nnunet_attn.study.layout import check_folder, find_layout

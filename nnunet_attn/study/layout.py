@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_attn.errors import UserError
+from nnunet_attn.study.papers import PAPERS
 from nnunet_attn.study.schema import DatasetChoice, Study
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -54,12 +55,14 @@ def find_layout(study: Study, folder: Path | None) -> Layout:
 
     Args:
         study: The study.
-        folder: Its own folder; by default one of the study's name beside the file.
+        folder: Its own folder; by default one of the study's name beside the file, or, for a study of this package,
+            where the command runs.
 
     Raises:
         UserError: ``folders: environment``, and a variable of nnU-Net's is not set.
     """
-    folder = (folder or study.file.parent / study.name).resolve()
+    beside = Path.cwd() if study.file.parent == PAPERS else study.file.parent
+    folder = (folder or beside / study.name).resolve()
     if not study.environment:
         return Layout(folder, *(folder / name for name in VARIABLES))
     missing = [name for name in VARIABLES if not os.environ.get(name)]

@@ -45,14 +45,14 @@ def plan(run: "Run") -> dict[str, object]:
     number, wanted = int(run.name[7:10]), run.matrix.plans[run.job.dataset]
     if plans_problem(folder, ()) is not None:
         run.command("nnUNetv2_extract_fingerprint", "-d", number, "-np", _processes(), "--verify_dataset_integrity")
+    splits = run.matrix.splits[run.job.dataset]
+    if splits is not None and not (folder / "splits_final.json").is_file():
+        write_json(folder / "splits_final.json", splits)
     changed = run.matrix.study.datasets[run.job.dataset].changed
     for name in wanted:
         _make_plans(run, name, changed)
     if not (folder / "dataset.json").is_file():
         shutil.copyfile(run.layout.raw / run.name / "dataset.json", folder / "dataset.json")
-    splits = run.matrix.splits[run.job.dataset]
-    if splits is not None and not (folder / "splits_final.json").is_file():
-        write_json(folder / "splits_final.json", splits)
     return {"plans": wanted}
 
 
@@ -63,6 +63,10 @@ def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> 
     if name in changed:
         change = changed[name]
         _make_plans(run, change.source, changed)
+        if change.input_size:
+            size = ["--input-size", change.input_size, "--batch-size", change.batch]
+            run.command("nnunet-attn", "plan", number, *size, "-overwrite_plans_name", name)
+            return
         choice = run.matrix.study.datasets[run.job.dataset]
         for configuration in sorted({row.configuration or choice.configuration for row in run.matrix.study.rows
                                      if (row.plans or choice.plans) == name}):  # fmt: skip

@@ -11,6 +11,7 @@
 Nothing is looked up outside the file, except which trainers exist. All keys are described in docs/studies.md.
 """
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -53,13 +54,14 @@ class Conversion:
 
 @dataclass(frozen=True)
 class PlansWithChanges:
-    """Plans derived from others, see ``nnunet-attn plan --from``."""
+    """Plans derived from others, see ``nnunet-attn plan --from`` and, with ``input_size``, ``--input-size``."""
 
     name: str
     source: str
     spacing: tuple[float, ...] | None
     patch: tuple[int, ...] | None
     batch: int | None
+    input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file."""
+    """A study file.
+
+    Attributes:
+        checkpoint: What predicts imagesTs: "final", or "best" by nnU-Net's moving average of the pseudo Dice.
+    """
 
     document: Document
     name: str
@@ -123,6 +129,7 @@ class Study:
     rows: tuple[Row, ...]
     retries: int
     report: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str = "final"
 
     @property
     def file(self) -> Path:
@@ -178,8 +185,9 @@ class Reader:
         return tuple(values)
 
     def located(self, text: str) -> Path:
-        """A path as the file means it: relative to the study file."""
-        return (self.document.file.parent / Path(text).expanduser()).resolve()
+        """A path as the file means it: relative to the study file, with ``$VARIABLES`` of the environment."""
+        path = Path(os.path.expandvars(text)).expanduser()
+        return path if text.startswith("$") else (self.document.file.parent / path).resolve()
 
     def path(self, key: str) -> Path | None:
         """A path; it need not be there."""
@@ -198,7 +206,8 @@ def read_study(file: Path) -> Study:
         UserError: ``FILE:LINE: what is wrong``.
     """
     document = Document(file)
-    keys = ("name", "device", "threads", "folders", "datasets", "rows", "schedule", "repeats", "retries", "report")
+    keys = ("name", "device", "threads", "folders", "datasets", "rows", "schedule", "repeats", "retries", "checkpoint",
+            "report")  # fmt: skip
     top = Reader(document, document.content, (), keys)
     for key in ("name", "datasets", "rows"):
         if key not in top.content:
@@ -225,6 +234,7 @@ def read_study(file: Path) -> Study:
         rows=rows,
         retries=top.count("retries", 0, least=0),
         report=_report(top),
+        checkpoint=top.choice("checkpoint", ("final", "best"), "final"),
     )
 
 
@@ -283,7 +293,7 @@ def _plans(reader: Reader) -> tuple[str, dict[str, PlansWithChanges]]:
     for i, item in enumerate(items):
         place = ("plans", i) if isinstance(content, list) else ("plans",)
         if isinstance(item, dict):
-            keys = ("name", "from", "spacing", "patch", "batch")
+            keys = ("name", "from", "spacing", "patch", "batch", "input_size")
             inner = Reader(reader.document, item, (*reader.place, *place), keys)
             if "name" not in item:
                 raise inner.error((), "plans with changes need a name")
@@ -291,12 +301,17 @@ def _plans(reader: Reader) -> tuple[str, dict[str, PlansWithChanges]]:
             source = inner.get("from", str, "text", DEFAULT_PLANS)
             if name in PLANNERS or name == source:
                 raise inner.error(("name",), f"plans with changes need a name of their own, not {name}")
+            size = inner.count("input_size", 224, least=32) if "input_size" in item else None
+            if size and ({"from", "spacing", "patch"} & item.keys() or "batch" not in item):
+                raise inner.error(("input_size",), "plans with an input_size need a batch, and take nothing else")
+            patch = inner.numbers("patch", int, "a list of whole numbers")
             changed[name] = PlansWithChanges(
                 name=name,
                 source=source,
                 spacing=inner.numbers("spacing", (int, float), "a list of positive numbers"),
-                patch=inner.numbers("patch", int, "a list of whole numbers"),
+                patch=(size, size) if size else patch,
                 batch=inner.count("batch", 1) if "batch" in item else None,
+                input_size=size,
             )
             names.append(name)
         elif isinstance(item, str):
@@ -312,10 +327,12 @@ def _plans(reader: Reader) -> tuple[str, dict[str, PlansWithChanges]]:
 def _conversion(reader: Reader, number: int | str) -> Conversion | None:
     if "convert" not in reader.content:
         return None
-    keys = ("converter", "source", "num_folds", "split", "groups", "options")
+    keys = ("converter", "source", "num_folds", "split", "groups", "input_size", "options")
     inner = Reader(reader.document, reader.content["convert"], (*reader.place, "convert"), keys)
     converter = inner.choice("converter", tuple(DATASETS), "")
     name = number.partition("_")[2] if isinstance(number, str) else DATASETS[converter].folder
+    if isinstance(number, int) and "input_size" in inner.content:
+        name += str(inner.content["input_size"])
     split = inner.get("split", str, "text")
     if split is not None and split not in DATASETS[converter].splits:
         known = ", ".join(DATASETS[converter].splits) or "none"
@@ -324,6 +341,7 @@ def _conversion(reader: Reader, number: int | str) -> Conversion | None:
     sources = [source] if isinstance(source, str) else source
     if not sources or not all(isinstance(text, str) for text in sources):
         raise inner.error(("source",), f"source must be a path or a list of paths, got {_shown(source)}")
+    size = inner.count("input_size", 224, least=32) if "input_size" in inner.content else None
     options = inner.get("options", list, 'a list of words like ["--organs", "13"]', [])
     groups = inner.path("groups")
     return Conversion(
@@ -332,7 +350,11 @@ def _conversion(reader: Reader, number: int | str) -> Conversion | None:
         name=name,
         num_folds=inner.count("num_folds", 5, least=0) if "num_folds" in inner.content else None,
         split=split,
-        options=(*map(str, options), *(("--groups", str(groups)) if groups else ())),
+        options=(
+            *map(str, options),
+            *(("--groups", str(groups)) if groups else ()),
+            *(("--input-size", str(size)) if size else ()),
+        ),
     )
 
 

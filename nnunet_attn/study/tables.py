@@ -3,6 +3,7 @@
 from collections import Counter
 
 from nnunet_attn.catalog import STOCK
+from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.study.commands import tail
 from nnunet_attn.study.markers import Done
 from nnunet_attn.study.matrix import Job, Matrix
@@ -45,6 +46,7 @@ def check_text(matrix: Matrix, states: States, done: Done) -> str:
         _columns(lines),
         "",
         *_preparation(matrix, states),
+        *_data(matrix),
         *_changes(done, matrix, states),
         cost_text(matrix, states),
     ]
@@ -64,6 +66,23 @@ def _preparation(matrix: Matrix, states: States) -> list[str]:
         lines.append(
             f"{name}: folds {folds} ({origin}); " + (f"to do: {', '.join(missing)}" if missing else "prepared")
         )
+    return lines
+
+
+def _data(matrix: Matrix) -> list[str]:
+    """Downloads that are not there, and where to get them."""
+    lines = []
+    for name, choice in zip(matrix.names, matrix.study.datasets, strict=True):
+        conversion = choice.convert
+        if conversion is None or (matrix.layout.raw / name / "dataset.json").is_file():
+            continue
+        dataset = DATASETS[conversion.converter]
+        for source in conversion.sources:
+            if not source.exists():
+                lines.append(f"missing: {source}, which becomes {name}: {dataset.title}; get it from {dataset.page} "
+                             f"({dataset.access}; licence: {dataset.licence})")  # fmt: skip
+                if "$" in str(source):
+                    lines.append(f"  set the variable in {source}, to the folder of your downloads")
     return lines
 
 

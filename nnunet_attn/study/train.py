@@ -144,6 +144,7 @@ def predict(run: "Run") -> dict[str, object]:
         run.command(
             "nnUNetv2_predict", "-i", images, "-o", temporary, "-d", int(run.name[7:10]), "-c", model.configuration,
             "-tr", model.trainer, "-p", model.plans, "-f", *run.job.folds, "-device", device, *workers,
+            *(["-chk", BEST] if run.matrix.study.checkpoint == "best" else []),
         )  # fmt: skip
         shutil.copyfile(run.layout.preprocessed / run.name / "dataset.json", temporary / "dataset.json")
         _score(run, temporary, references, temporary / SCORES)
