@@ -121,6 +121,9 @@ def run_converter(make: Callable[..., object], settings: dict[str, object], opti
     except KeyboardInterrupt:
         raise UserError("interrupted; nothing was kept") from None
     _report(record, None if options.dry_run else time.monotonic() - start)
+    if not options.dry_run and not record["input_size"]:
+        number = int(folder.name.removeprefix("Dataset")[:3])
+        print(f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity", file=sys.stderr)
     print(folder)
     return 0
 

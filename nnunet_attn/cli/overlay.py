@@ -3,6 +3,8 @@
   nnunet-attn overlay -o figure.png --images imagesTs --references labelsTs \\
       --predictions nnU-Net=PREDICTIONS_A DCAU-Net=PREDICTIONS_B
 
+Without --cases it picks the worst, the median and the best case by Dice, the mean over the methods. Grey levels are
+windowed to what lies around the foreground, which is what CT needs; a scale bar is drawn where the spacing is in mm.
 A folder of predictions may also be a trained model's (TRAINER__PLANS__CONFIGURATION), whose validation is drawn."""
 
 import argparse
@@ -18,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--references", type=Path, required=True, help="folder of reference label maps")
     parser.add_argument("--predictions", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one per column")
     shared.add_output(parser, "picture (png, svg, pdf)", required=True)
-    parser.add_argument("--cases", nargs="+", metavar="CASE", help="cases to draw (default: spread over all)")
-    parser.add_argument("--rows", type=int, default=4, help="at most so many cases; default %(default)s")
+    parser.add_argument(
+        "--cases", nargs="+", metavar="CASE", help="cases to draw (default: worst, median and best by mean Dice)"
+    )
+    parser.add_argument("--rows", type=int, metavar="N", help="instead: N cases, spread evenly over all")
     parser.add_argument(
         "--select",
         choices=("foreground", "disagreement"),
@@ -32,9 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    import sys
+
+    from tqdm import tqdm
+
     from nnunet_attn.errors import UserError
     from nnunet_attn.files import check_writable
-    from nnunet_attn.report.overlay import overlay
+    from nnunet_attn.report.overlay import overlay, pick_cases
     from nnunet_attn.scoring.cases import listed
     from nnunet_attn.scoring.classes import Classes
     from nnunet_attn.scoring.folders import files_by_case, find_dataset_json, image_files, predicted_files
@@ -56,12 +64,18 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("no case has a reference and a prediction of every method")
     classes = Classes.from_file(found)
     names = [name or folder.name.split("__")[0] for (name, _), folder in zip(named, folders, strict=True)]
+    titles: dict[str, str] = {}
+    if options.cases is None and options.rows is None:
+        with tqdm(total=len(cases), unit="case", desc="Dice", file=sys.stderr, disable=None) as bar:
+            titles = pick_cases(cases, references, predictions, classes, bar.update)
+        cases = list(titles) or cases[:3]
     overlay(
         [(image_files(options.images, case), case) for case in cases],
         {"reference": references} | dict(zip(names, predictions, strict=True)),
         options.output,
         labels=classes.drawn,
         classes=classes,
+        titles=titles,
         select=options.select,
         rows=None if options.cases else options.rows,
         channel=options.channel,

@@ -246,8 +246,8 @@ def check_dataset(dataset: str) -> None:
         raise UserError(f"{fingerprint} is missing; run nnUNetv2_plan_and_preprocess -d {number} first")
 
 
-def report(folder: Any, plans: dict, configuration: str | None = None, trainer: str = "") -> None:
-    """What was planned, and the commands to go on with; ``configuration`` to train if not the first, with options."""
+def report(folder: Any, plans: dict, first: str | None = None, trainer: str = "") -> None:
+    """What was planned, and the commands to go on with; ``first`` to train if not the plans' first."""
     from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id
 
     name, number = plans["plans_name"], convert_dataset_name_to_id(plans["dataset_name"])
@@ -265,4 +265,4 @@ def report(folder: Any, plans: dict, configuration: str | None = None, trainer: 
         )
     if missing:
         print(f"nnUNetv2_preprocess -d {number} -plans_name {name} -c {' '.join(missing)}")
-    print(f"nnUNetv2_train {number} {configuration or next(iter(plans['configurations']))} 0 -p {name}{trainer}")
+    print(f"nnUNetv2_train {number} {first or next(iter(plans['configurations']))} 0 -p {name}{trainer}")

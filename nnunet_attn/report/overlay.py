@@ -2,8 +2,8 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_file
@@ -27,13 +28,14 @@ SELECTIONS = ("foreground", "disagreement")
 
 @dataclass(frozen=True)
 class Row:
-    """What is drawn of one case: 2D arrays, and how much taller than wide a pixel is."""
+    """What is drawn of one case: 2D arrays, how much taller than wide a pixel is, and its width in mm if known."""
 
     title: str
     picture: np.ndarray
     labels: list[np.ndarray]
     scores: list[float]
     aspect: float
+    width_mm: float | None = None
 
 
 def class_colours(labels: Mapping[str, int]) -> dict[str, tuple[float, float, float]]:
@@ -100,7 +102,53 @@ def _prepare(
         picture = array.transpose(1, 2, 0) / max(255, array.max())
     else:
         picture = _grey_levels(array[channel].astype(np.float64), maps[0] > 0)
-    return Row(title, picture, maps, scores, spacing[0] / spacing[1])
+    width = spacing[1] * coarser[1].step if image.unit == "mm" else None
+    return Row(title, picture, maps, scores, spacing[0] / spacing[1], width)
+
+
+def pick_cases(
+    cases: Sequence[str],
+    references: Mapping[str, Path],
+    predictions: Sequence[Mapping[str, Path]],
+    classes: Classes,
+    advance: Callable[[], object] = lambda: None,
+) -> dict[str, str]:
+    """The worst, median and best case by Dice, the mean over classes and methods; case -> which.
+
+    Args:
+        cases: To choose from; those without any class in reference and predictions are left out.
+        references, predictions: Files by case.
+        classes: What is counted.
+        advance: Called after each case.
+    """
+    scored = {}
+    for case in cases:
+        reference = read_labels(references[case]).array
+        maps = [read_labels(files[case]).array for files in predictions]
+        if classes.ignore is not None:
+            reference, *maps = (np.where(reference == classes.ignore, 0, labels) for labels in (reference, *maps))
+        values = [_mean_dice(labels, reference, classes) for labels in maps if labels.shape == reference.shape]
+        if not all(np.isnan(values)):
+            scored[case] = float(np.nanmean(values))
+        advance()
+    order = sorted(scored, key=lambda case: scored[case])
+    places = {"best": -1, "median": (len(order) - 1) // 2, "worst": 0} if order else {}
+    chosen = {order[place]: which for which, place in places.items()}
+    return {case: chosen[case] for case in order if case in chosen}
+
+
+def _scale_bar(axes: Axes, row: Row) -> None:
+    """A bar of 1, 2 or 5 times a power of ten mm, at most a quarter of the picture wide."""
+    if row.width_mm is None:
+        return
+    height, width = row.picture.shape[:2]
+    longest = width * row.width_mm / 4
+    unit = 10.0 ** np.floor(np.log10(longest))
+    length = unit * max(factor for factor in (1, 2, 5) if factor * unit <= longest)
+    x, y = 0.05 * width, 0.94 * height
+    outline = [withStroke(linewidth=3, foreground="black")]
+    axes.plot([x, x + length / row.width_mm], [y, y], color="white", linewidth=1.5, path_effects=outline)
+    axes.text(x, y - 0.02 * height, f"{length:g} mm", color="white", fontsize=6, path_effects=outline[:1])
 
 
 def _wrapped(name: str) -> str:
@@ -135,6 +183,7 @@ def overlay(
     *,
     labels: Mapping[str, int],
     classes: Classes | None = None,
+    titles: Mapping[str, str] | None = None,
     select: str = "foreground",
     rows: int | None = None,
     channel: int = 0,
@@ -148,6 +197,7 @@ def overlay(
             files by name. The first column is the reference.
         output: Picture file; its ending names the format.
         labels: Name and value of the classes, drawn in this order.
+        titles: Words before the names of cases.
         classes: What the Dice counts, where that differs (regions, ignore label); by default the drawn classes.
         select: Slice of a volume: with the largest foreground, or with most voxels that any method has wrong.
         rows: At most so many rows, evenly spread over the cases.
@@ -172,7 +222,9 @@ def overlay(
         images = [Path(image)] if isinstance(image, (str, Path)) else [Path(path) for path in image]
         ending = file_ending(images[0])
         files = [Path(c[name]) if isinstance(c, Mapping) else Path(c) / f"{name}{ending}" for c in columns.values()]
-        prepared.append(_prepare(name, images, files, classes, select, channel))
+        row = _prepare(name, images, files, classes, select, channel)
+        before = (titles or {}).get(name)
+        prepared.append(replace(row, title=f"{before}: {row.title}") if before else row)
     colours = class_colours(labels)
 
     width, heights = 2.2, [2.2 * r.picture.shape[0] * r.aspect / r.picture.shape[1] for r in prepared]
@@ -191,9 +243,10 @@ def overlay(
                 axes.set_title(_wrapped(name), fontsize=8)
             if j == 0:
                 axes.set_ylabel(row.title, fontsize=8)
+                _scale_bar(axes, row)
             if j > 1:
                 axes.set_xlabel(f"Dice {row.scores[j - 2]:.3f}", fontsize=8, labelpad=2)
-    handles = [Patch(color=colours[name], label=name) for name in labels]
+    handles = [Patch(facecolor=colours[name], edgecolor="#555555", linewidth=0.5, label=name) for name in labels]
     figure.legend(handles=handles, loc="lower center", ncols=6, fontsize=8, frameon=False)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)

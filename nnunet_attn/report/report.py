@@ -106,7 +106,9 @@ def _typical_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
         picture = folder / "overlays" / f"cases_{i}.png"
         try:
             cases = [(image_files(c.images, case), case) for case in chosen["case"]]
-            overlay(cases, columns, picture, labels=c.labels.drawn, classes=c.labels, select="disagreement", dpi=110)
+            titles = dict(zip(chosen["case"], chosen["which"], strict=True))
+            drawn = {"labels": c.labels.drawn, "classes": c.labels, "titles": titles}
+            overlay(cases, columns, picture, **drawn, select="disagreement", dpi=110)
         except (UserError, KeyError) as error:
             result.append(Text(f"No pictures: {error}."))
             continue

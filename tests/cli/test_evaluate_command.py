@@ -86,5 +86,7 @@ def test_overlay_draws_a_figure(dataset, capsys):
     tall = Image.open(output).size
     assert main(["overlay", *arguments, "--predictions", f"A={dataset / 'one'}", "--cases", "case1"]) == 0
     assert Image.open(output).size[1] < tall[1]
+    assert main(["overlay", *arguments, "--predictions", str(dataset / "one"), "--rows", "1"]) == 0
+    assert Image.open(output).size[1] < tall[1]
     assert main(["overlay", *arguments, "--predictions", str(dataset / "one"), "--cases", "case7"]) == 1
     assert "without reference or a prediction: case7" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -5,7 +7,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.report.overlay import Row, _draw, _prepare, choose_slice, class_colours, overlay
+from nnunet_attn.report.overlay import (
+    Row,
+    _draw,
+    _prepare,
+    _scale_bar,
+    choose_slice,
+    class_colours,
+    overlay,
+    pick_cases,
+)
 from nnunet_attn.scoring.classes import Classes
 
 LABELS = {"ring": 1, "core": 2}
@@ -167,3 +178,21 @@ def test_files_that_are_missing_or_do_not_fit_are_named(volumes):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 40, 47), np.uint8)), str(volumes / "bad" / "a.nii.gz"))
     with pytest.raises(UserError, match=r"shape \(5, 40, 47\), but its image \(5, 40, 48\)"):
         overlay(case, columns(volumes), volumes / "f.png", labels=LABELS)
+
+
+def test_worst_median_and_best_are_picked_and_a_bar_tells_the_scale(volumes):
+    references = {name: volumes / "gt" / f"{name}.nii.gz" for name in "ab"}
+    mixed = {"a": volumes / "bad" / "a.nii.gz", "b": volumes / "good" / "b.nii.gz", "c": volumes / "bad" / "b.nii.gz"}
+    references["c"] = references["b"]
+    classes = Classes({"ring": (1,), "core": (2,)}, None, LABELS)
+    picked = pick_cases("abc", references, [mixed], classes)
+    assert picked == {"a": "worst", "c": "median", "b": "best"}  # a and c tie, in the order given
+    row = _prepare("a", [volumes / "images" / "a_0000.nii.gz"], [references["a"], mixed["a"]], classes, "foreground", 0)
+    axes = Figure().subplots()
+    _scale_bar(axes, row)
+    (bar,), (text,) = axes.lines, axes.texts
+    start, end = bar.get_xdata()
+    assert text.get_text() == "10 mm"
+    assert (end - start) * row.width_mm == pytest.approx(10)
+    _scale_bar(axes, replace(row, width_mm=None))
+    assert len(axes.lines) == 1
