@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="nnunet: a class absent from both masks is left out. transunet: scoring of the TransUNet family's papers, "
         "without spacing; an absent class that is predicted scores Dice 1, a missed one 0 with HD95 0",
     )
+    parser.add_argument(
+        "--at-input-size",
+        action="store_true",
+        help="of a dataset converted with --input-size: score at that size, in the network's pixels; otherwise at the "
+        "original size, with the true spacing",
+    )
     parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
     shared.add_folds(parser, "all that a trained model has")
     shared.add_groups(parser)
@@ -64,10 +70,12 @@ def run(options: argparse.Namespace) -> int:
         protocol=options.protocol,
         tolerance=options.nsd_tolerance,
         only_predicted=options.only_predicted,
+        at_input_size=options.at_input_size,
         processes=options.processes,
     )
     table, summary = write(result, output)
     print(text_table(result.summary))
     print(text_intervals(result.summary))
-    print(f"\n{result.summary['cases']} cases, protocol {options.protocol}; written: {table}, {summary}")
+    size = f", {result.summary['size']} size" if result.summary["size"] else ""
+    print(f"\n{result.summary['cases']} cases, protocol {options.protocol}{size}; written: {table}, {summary}")
     return 0

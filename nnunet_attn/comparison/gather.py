@@ -11,7 +11,7 @@ from nnunet_attn.comparison.stored import stored_scores
 from nnunet_attn.comparison.test_set import check_test_folders
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.cases import Job, Rules, score_cases
-from nnunet_attn.scoring.evaluate import find_jobs
+from nnunet_attn.scoring.evaluate import find_jobs, jobs_of_input_size
 from nnunet_attn.scoring.folders import find_references, find_splits, folds_in, nnunet_folder
 from nnunet_attn.scoring.metrics import SURFACE, relative_volume_difference
 from nnunet_attn.trainer_names import without_run
@@ -173,8 +173,17 @@ def from_validation(
     for model in left:
         files_of = result.predictions[model.name]
         jobs = [Job(case, fold, files_of[case], result.references[case]) for fold, case in cases]
+        jobs = _with_true_spacing(jobs, model)
         result.unit = _add_surface_metrics(result.scores[model.name], jobs, model, rules, processes)
     return result
+
+
+def _with_true_spacing(jobs: list[Job], model: Model) -> list[Job]:
+    """Volumes that were converted with ``--input-size`` get their true spacing; pictures are compared at that size."""
+    size = model.dataset.get("input_size")
+    if not size or model.dataset["file_ending"] == ".png":
+        return jobs
+    return jobs_of_input_size(jobs, size, nnunet_folder("nnUNet_raw", model.folder.parent.name), at_input_size=False)
 
 
 def from_test_set(
@@ -189,7 +198,7 @@ def from_test_set(
     result = Gathered(TEST_SET, {}, {}, {}, unverified=unverified)
     for model in models:
         folder = folders[model.name]
-        jobs = find_jobs(folder, references, model.dataset["file_ending"])
+        jobs = _with_true_spacing(find_jobs(folder, references, model.dataset["file_ending"]), model)
         scores = score_cases(jobs, rules, processes=processes, title=model.name)
         result.scores[model.name] = {("test", s.job.case): s.values for s in scores}
         result.predictions[model.name] = {job.case: job.prediction for job in jobs}

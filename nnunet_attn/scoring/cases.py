@@ -9,6 +9,7 @@ import numpy as np
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.classes import Classes
+from nnunet_attn.scoring.input_size import at_input_size, at_original_size
 from nnunet_attn.scoring.metrics import score
 from nnunet_attn.scoring.volumes import read_labels, values_of
 from nnunet_attn.workers import in_parallel
@@ -18,12 +19,20 @@ LISTED = 10  # cases named in a message
 
 @dataclass(frozen=True)
 class Job:
-    """One case to score."""
+    """One case to score.
+
+    Attributes:
+        at_size: Bring both maps to this network's input size, see ``scoring.input_size``.
+        original: Bring the prediction to the reference's size, or give both volumes the true ``spacing`` (x, y, z).
+    """
 
     case: str
     fold: str
     prediction: Path
     reference: Path
+    at_size: int | None = None
+    original: bool = False
+    spacing: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,15 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
         prediction, reference = read_labels(job.prediction), read_labels(job.reference)
     except UserError as error:
         return str(error)
+    if job.original and job.spacing is None:
+        prediction, reference = at_original_size(prediction, reference, None)
     difference = prediction.differs_from(reference)
     if difference:
         return f"{job.case}: prediction and reference differ in {difference}"
+    if job.at_size:
+        prediction, reference = at_input_size(prediction, job.at_size), at_input_size(reference, job.at_size)
+    if job.spacing is not None:
+        prediction, reference = at_original_size(prediction, reference, job.spacing)
     classes = rules.classes
     for name, volume, allowed in (
         ("prediction", prediction, classes.known),

@@ -5,7 +5,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,10 +22,13 @@ from nnunet_attn.scoring.folders import (
     find_references,
     find_splits,
     find_trained_model,
+    nnunet_folder,
 )
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups, find_groups
+from nnunet_attn.scoring.input_size import original_references, true_spacings
 from nnunet_attn.scoring.intervals import Mean, group_index, mean_interval
 from nnunet_attn.scoring.metrics import DISTANCES, METRICS
+from nnunet_attn.scoring.volumes import PICTURE, file_ending
 
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
 PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")
@@ -113,6 +116,31 @@ def find_jobs(
     return jobs
 
 
+def jobs_of_input_size(jobs: Sequence[Job], size: int, raw: Path | None, *, at_input_size: bool) -> list[Job]:
+    """The jobs of a dataset that was converted with ``--input-size``, at that size or at the original one.
+
+    Args:
+        jobs: As for any dataset.
+        size: The input size.
+        raw: The dataset's folder in nnUNet_raw, with the manifest and the original masks.
+        at_input_size: Which of both.
+
+    Raises:
+        UserError: what the conversion kept of the original is missing.
+    """
+    if at_input_size:
+        return [replace(job, at_size=size) for job in jobs]
+    if file_ending(jobs[0].reference) in PICTURE:
+        folders = {f: original_references(f, raw) for f in {job.reference.parent for job in jobs}}
+        return [
+            replace(job, original=True, reference=folders[job.reference.parent] / job.reference.name) for job in jobs
+        ]
+    spacings = true_spacings(raw)
+    if unknown := [job.case for job in jobs if job.case not in spacings]:
+        raise UserError(f"the conversion's manifest has no spacing of {listed(unknown)}")
+    return [replace(job, original=True, spacing=tuple(spacings[job.case])) for job in jobs]
+
+
 def long_table(scores: Sequence[Scores], *, dataset: str = "", trainer: str = "") -> pd.DataFrame:
     """One row per case, class and metric."""
     rows = (
@@ -181,6 +209,7 @@ def evaluate(
     protocol: str = "nnunet",
     tolerance: float = 1.0,
     only_predicted: bool = False,
+    at_input_size: bool = False,
     processes: int = 1,
     progress: bool = True,
 ) -> Evaluation:
@@ -197,12 +226,15 @@ def evaluate(
         protocol: "nnunet" or "transunet", see ``metrics.score``.
         tolerance: Of NSD, in mm (px where files carry no spacing).
         only_predicted: Score the predicted cases although others lack a prediction.
+        at_input_size: Of a dataset converted with ``--input-size``: score slices and pictures at that size. Otherwise
+            pictures are scored at their original size, and volumes with their true spacing.
 
     Raises:
         UserError: anything is missing or does not fit, and what.
     """
     if labels:
         classes, ending = Classes({str(v): (v,) for v in labels}, None, {str(v): v for v in labels}), None
+        size = None
     else:
         found = dataset_json or find_dataset_json(predictions, *([references] if references else []))
         if found is None:
@@ -210,9 +242,15 @@ def evaluate(
                 "no dataset.json beside predictions or references; give --dataset-json, or --labels 1 2 ..."
             )
         classes = Classes.from_file(found)
-        ending = json.loads(found.read_text(encoding="utf-8")).get("file_ending")
+        content = json.loads(found.read_text(encoding="utf-8"))
+        ending, size = content.get("file_ending"), content.get("input_size")
     jobs = find_jobs(predictions, references, ending, folds=folds, only_predicted=only_predicted)
     model = find_trained_model(predictions)
+    if at_input_size and size is None:
+        raise UserError("--at-input-size is for datasets that were converted with --input-size; this one was not")
+    if size is not None:
+        raw = nnunet_folder("nnUNet_raw", model.dataset) if model else jobs[0].reference.parent.parent
+        jobs = jobs_of_input_size(jobs, size, raw, at_input_size=at_input_size)
     beside = [folder.parent for folder in {job.reference.parent for job in jobs}]
     found_groups = find_groups(
         [job.case for job in jobs], groups, dataset=model.dataset if model else None, folders=beside
@@ -230,6 +268,7 @@ def evaluate(
         "folds": sorted({job.fold for job in jobs if job.fold}),
         "cases": len(jobs),
         "protocol": protocol,
+        "size": None if size is None else f"input, {size}" if at_input_size else "original",
         "nsd_tolerance": tolerance,
         "unit": "/".join(sorted({s.unit for s in scores})),
         "definitions": DEFINITIONS,

@@ -114,6 +114,9 @@ def _score(run: "Run", predictions: Path, references: Path | None, scores: Path)
     """All metrics by case, beside the predictions."""
     words: list[object] = ["nnunet-attn", "evaluate", predictions]
     words += [references] if references is not None else []
+    description = json.loads((run.layout.preprocessed / run.name / "dataset.json").read_text(encoding="utf-8"))
+    if references is None and description.get("input_size") and description["file_ending"] == ".png":
+        words += ["--at-input-size"]  # as nnU-Net's own validation, with which these scores are compared
     tolerance = run.matrix.study.report.get("nsd_tolerance")
     words += ["--nsd-tolerance", tolerance] if tolerance is not None else []
     run.command(*words, "-o", scores, "-np", run.job.threads)
