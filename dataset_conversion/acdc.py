@@ -1,15 +1,15 @@
 """ACDC: cine MRI of the heart, with right ventricle, myocardium and left ventricle at end diastole and end systole.
 
 Every patient has two labelled frames, so the five folds never divide a patient; nnU-Net's own random split would put
-one frame of a patient into training and the other into validation. Which frames are ED and ES stands in the patient's
-Info.cfg. Patients under ``testing/`` become test cases.
+one frame of a patient into training and the other into validation. The patient's Info.cfg says which frames are
+ED (end diastole) and ES (end systole). Patients under ``testing/`` become test cases.
 
 Repackaged layout: SSL4MIS's HDF5 volumes ``patientXXX_frameYY.h5``, or its slices ``patientXXX_frameYY_slice_Z.h5``,
-which are put back into volumes. Intensities are rescaled there and the spacing is lost: it is the user's
-``--spacing``, or 1 mm and stated as unknown. ED and ES cannot be checked in it.
+which are stacked into volumes again. These files hold rescaled intensities and no spacing: the spacing written is the
+user's ``--spacing``, or else 1 mm with a note that it is unknown. Which frames are ED and ES cannot be checked.
 
-Two 70/10/20 splits of the 100 training patients circulate, and must not be mixed: ``A`` is the one of TransUNet's and
-MT-UNet's successors, ``B`` that of SSL4MIS.
+Two 70/10/20 splits of the 100 training patients are in use, and results on one cannot be compared with results on the
+other: ``A`` is used by TransUNet's and MT-UNet's successors, ``B`` by SSL4MIS.
 
 Reference: Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and
 Diagnosis: Is the Problem Solved?, IEEE TMI 37(11), 2018.
@@ -73,7 +73,7 @@ def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
     if not patients and not any(_own_patient(file)[0] for file in files):
         return _repackaged(h5, spacing)
     if spacing:
-        raise UserError("SOURCE holds NIfTI volumes: their spacing is known, do not give one")
+        raise UserError("SOURCE holds NIfTI volumes, whose spacing is known; leave out --spacing")
     cases: list[Case] = []
     missing: dict[str, Sequence[File]] = {}
     notes = [] if configs else ["no Info.cfg in SOURCE: which frames are ED and ES was not checked"]
@@ -91,9 +91,9 @@ def discover(files: list[File], *, spacing: Sequence[float] | None) -> Found:
 
 
 def _own_patient(file: File) -> tuple[int | None, tuple[str, ...]]:
-    """Number and path of the patient's folder that the file lies in, or in a folder of it; else its own folder's path.
+    """Number and path of the nearest patient folder above the file; if there is none, None and the file's folder.
 
-    Some unpackers make a folder of each file: ``patient001/patient001_frame01.nii/patient001_frame01.nii``.
+    Some programs unpack each file into its own folder: ``patient001/patient001_frame01.nii/patient001_frame01.nii``.
     """
     for depth in range(len(file.folders), 0, -1):
         match = re.fullmatch(_PATIENT, file.folders[depth - 1], re.IGNORECASE)
@@ -103,7 +103,7 @@ def _own_patient(file: File) -> tuple[int | None, tuple[str, ...]]:
 
 
 def _part(file: File, number: int) -> str:
-    """By the nearest folder that says training or testing, else by the number: the test patients are 101 to 150."""
+    """Either "train" or "test": by the nearest folder so named, else by the number (test patients are 101 to 150)."""
     for folder in reversed(file.folders):
         if plain(folder) in ("testing", "test"):
             return "test"
@@ -113,7 +113,7 @@ def _part(file: File, number: int) -> str:
 
 
 def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]]:
-    """Patients, whole series that are not needed, and configurations."""
+    """The patients, the whole cine series (which are not needed), and the Info.cfg files."""
     found: dict[tuple, _Patient] = {}
     whole, configs = [], []
     for file in files:
@@ -127,7 +127,7 @@ def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]
         match = frame or series
         number = int(match["patient"]) if match else own
         if own is not None and match and number != own:
-            raise UserError(f"{file} lies in the folder of another patient; rename it or move it")
+            raise UserError(f"{file} lies in another patient's folder; rename it or move it")
         key = (file.container, folder, number)
         patient = found.setdefault(key, _Patient(number, file.place, _part(file, number)))
         if series:
@@ -158,7 +158,7 @@ def _add(frames: dict[int, File], number: int, file: File) -> None:
 
 
 def _cases(patient: _Patient, missing: dict[str, Sequence[File]], *, checked: bool) -> list[Case]:
-    """The labelled frames of a patient; what is wrong with them goes to ``missing``."""
+    """The labelled frames of a patient; what they lack is added to ``missing``."""
     if checked:
         if patient.config is None:
             files = [*patient.images.values(), *patient.labels.values()]
@@ -208,15 +208,15 @@ def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
         parts = volumes if match[2] is None else slices[match[1]]
         key = match[1] if match[2] is None else int(match[2])
         if key in parts:
-            raise UserError(f"{file} and {parts[key]} are the same; keep one of them")
+            raise UserError(f"{file} and {parts[key]} hold the same data; keep one of them")
         parts[key] = file
     for name, parts in slices.items():
         if missing := sorted(set(range(min(parts), max(parts) + 1)) - parts.keys()):
-            raise UserError(f"{name}_slice_{missing[0]}.h5 is missing; slices are put back into volumes")
+            raise UserError(f"{name}_slice_{missing[0]}.h5 is missing; a volume needs all of its slices")
     whole = {name: (file,) for name, file in volumes.items()} or {
         name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()
     }
-    notes = [f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written"]
+    notes = [f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown; 1 mm was written"]
     cases = [Case(name, contents, (), name[:10]) for name, contents in sorted(whole.items())]
     extra = [file for parts in slices.values() for file in parts.values()] if volumes else []
     unneeded = {"slices of the same cases": [f for f in extra if f.stem.rpartition("_slice")[0] in volumes]}

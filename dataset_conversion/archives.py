@@ -1,8 +1,9 @@
 """Zip and tar archives, listed without unpacking.
 
-Compressed tar archives, which cannot be read out of order, are decompressed as one file into a scratch folder; so are
-archives inside archives. Refused: names that leave the archive's folder, links and special files, encrypted and doubled
-members, members that overlap or are larger than any image, and what expands without end.
+A compressed tar archive cannot be read out of order, so it is decompressed to one plain tar file in a scratch folder;
+an archive inside an archive is copied there. Refused are paths that lead out of the archive's folder, links and special
+files, encrypted members, two members of the same name, overlapping members, members larger than any image, and archives
+that expand to an absurd size.
 """
 
 import bz2
@@ -22,9 +23,9 @@ from nnunet_attn.dataset_conversion.sources import File, open_zip, printable, wi
 from nnunet_attn.errors import UserError
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-DEPTH = 3  # archives in archives
+DEPTH = 3  # levels of archives inside archives
 LARGEST_MEMBER = 4 << 30  # bytes
-EXPANSION = (512 << 20, 200)  # a compressed tar archive is refused beyond so many bytes and so many times its own size
+EXPANSION = (512 << 20, 200)  # a compressed tar archive may expand to these bytes or this many times its own size
 _DECOMPRESSORS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open))
 
 
@@ -33,11 +34,11 @@ def list_archive(path: Path, shown: str, scratch: Path, top: str, name: str = ""
 
     Args:
         path: The archive.
-        shown: What messages call it.
-        scratch: Folder for plain copies.
-        top: Name of what was given as SOURCE.
-        name: Path of the archive inside the source, where it is not the source itself; it becomes a folder.
-        depth: How many archives deep this is.
+        shown: The archive's name in messages.
+        scratch: Folder for decompressed archives and for archives inside archives.
+        top: Name of the folder or archive that was given as SOURCE.
+        name: Path of the archive inside the source, shown as a folder; empty if the archive is the source itself.
+        depth: 1 for an archive in the source, 2 for an archive inside that, ...
 
     Raises:
         UserError: The archive is damaged, encrypted or unsafe.
@@ -51,7 +52,7 @@ def list_archive(path: Path, shown: str, scratch: Path, top: str, name: str = ""
         else:
             raise UserError(f"{shown} is neither a folder nor a complete zip or tar archive; download it again")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # of the disk, not of the decompressor
+        if getattr(error, "errno", None) is not None:  # an error of the disk, not of the decompressor
             raise
         raise UserError(f"{shown} is damaged ({error}); download it again") from error
     nested = [file for file in without_rubbish(files) if ARCHIVE.search(file.name)]
@@ -68,7 +69,9 @@ def _list_zip(path: Path, shown: str, top: str, prefix: str) -> Iterator[File]:
     seen, archive = set(), open_zip(path.resolve())
     members = archive.infolist()
     if sum(member.compress_size for member in members) > path.stat().st_size:
-        raise UserError(f"{shown} has members that overlap, as no download has; it is not safe and was not read")
+        raise UserError(
+            f"{shown} has overlapping members, which no genuine download has; it may be malicious and was not read"
+        )
     for member in members:
         label = f"{shown}: {printable(member.filename)}"
         name = _safe_name(member.filename.replace("\\", "/"), label)
@@ -81,7 +84,7 @@ def _list_zip(path: Path, shown: str, top: str, prefix: str) -> Iterator[File]:
             raise UserError(f"{label} is encrypted; unpack the archive and give the folder")
         _refuse_huge(member.file_size, label)
         if name in seen:
-            raise UserError(f"{label} is twice in the archive; unpack it and keep the right one")
+            raise UserError(f"{label} occurs twice in the archive; unpack it and keep the right one")
         seen.add(name)
         yield File(prefix + name, label, path.resolve(), top, member=member.filename, size=member.file_size)
 
@@ -98,7 +101,7 @@ def _list_tar(path: Path, shown: str, top: str, prefix: str, scratch: Path) -> I
                 raise UserError(f"{label} is a link or special file; links in archives are refused")
             _refuse_huge(member.size, label)
             if name in seen:
-                raise UserError(f"{label} is twice in the archive; unpack it and keep the right one")
+                raise UserError(f"{label} occurs twice in the archive; unpack it and keep the right one")
             seen.add(name)
             span = member.offset_data, member.size
             yield File(prefix + name, label, archive_file.resolve(), top, span=span, size=member.size)
@@ -120,8 +123,8 @@ def _decompressed(path: Path, shown: str, scratch: Path) -> Path:
                 for block in iter(functools.partial(compressed.read, 1 << 20), b""):
                     if file.write(block) and file.tell() > most:
                         raise UserError(
-                            f"{shown} expands to more than {EXPANSION[1]} times its size, as no download does; "
-                            "it is not safe and was not read"
+                            f"{shown} expands to more than {EXPANSION[1]} times its size, which no genuine "
+                            "download does; it may be malicious and was not read"
                         )
             return plain
     return path
@@ -130,5 +133,7 @@ def _decompressed(path: Path, shown: str, scratch: Path) -> Path:
 def _safe_name(name: str, label: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or re.match(r"[A-Za-z]:", name):
-        raise UserError(f"{label} leaves the archive's own folder; the archive is not safe and was not read")
+        raise UserError(
+            f"{label} would be unpacked outside the archive's folder; the archive may be malicious and was not read"
+        )
     return str(path)  # without a leading ./

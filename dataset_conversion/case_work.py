@@ -18,17 +18,17 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What was written of a case, and what is to be told of it.
+    """The files written for a case, and what to report about it.
 
     Attributes:
         case: The case.
-        record: Checksums of what was read and written, and facts; for the manifest.
-        image: Path of the first channel's image file below the dataset's folder.
-        label: Path of the label file; None if there is none.
-        shape: Of the image.
+        record: Entry of the manifest: checksums of the files read and written, and facts.
+        image: Path of the first channel's image file, relative to the dataset's folder.
+        label: Path of the label file, likewise; None if there is none.
+        shape: Shape of the image.
         pixels: How many pixels have each label value.
-        notes: What is worth telling, with counts.
-        facts: As ``Encoded`` has them.
+        notes: Remarks for the user, each with a count.
+        facts: See ``Encoded``.
     """
 
     case: Case
@@ -91,10 +91,10 @@ def _write(folder: Path, case: Case, file_ending: str, encoded: Encoded) -> dict
 
 
 def verify_case(folder: Path, manifest: Mapping[str, dict], case: Case) -> list[str]:
-    """Problems of one case; names in the source may differ (an archive now, its folder then), contents may not."""
+    """Differences of one case from the manifest. Paths in the source may differ (archive or unpacked folder)."""
     recorded, files = manifest[case.name], case.image + case.label
     if len(files) != len(recorded["inputs"]):
-        return [f"{case.name} has {len(files)} files in SOURCE, had {len(recorded['inputs'])}"]
+        return [f"{case.name} has {len(files)} files in SOURCE and had {len(recorded['inputs'])}"]
     pairs = zip(files, recorded["inputs"], strict=True)
     problems = [f"{f} has changed" for f, (_, then) in pairs if hashlib.sha256(f.read()).hexdigest() != then]
     for name, then in recorded["outputs"].items():

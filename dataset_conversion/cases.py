@@ -1,4 +1,4 @@
-"""What a converter finds in a source, and what it makes of a case. Standard library only."""
+"""Data classes of a conversion: the cases found in a source, and a case's files. Standard library only."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from nnunet_attn.dataset_conversion.listing import Source
 from nnunet_attn.dataset_conversion.sources import File, plain
 from nnunet_attn.errors import UserError
 
-# of files that hold images, labels, or more such files; whatever else a download holds is text of some kind
+# Suffixes of images, labels and archives. Other files of a download are taken for documentation.
 OF_CASES = re.compile(
     r"\.(png|jpe?g|jfif|bmp|tiff?|gif|webp|svs|ndpi|nii|nii\.gz|h5|hdf5|npz|npy|mat|mh[ad]|nrrd|nhdr|dcm|ima|hdr|img|raw|"
     r"zip|tar|tgz|gz|bz2|xz|rar|7z)$",
@@ -22,11 +22,11 @@ class Case:
     """One image with its label.
 
     Attributes:
-        name: Identifier in nnU-Net's file names.
-        image: Files that make the image.
-        label: Files that make the label.
-        group: What must not be divided between training and validation: patient, video sequence, ...
-        part: ``train``, ``val`` or ``test``, as the source has it.
+        name: The case's identifier in nnU-Net's file names.
+        image: The image's source files.
+        label: The label's source files.
+        group: Patient, video sequence, ...; cases of one group stay on one side of a split.
+        part: ``train``, ``val`` or ``test``, as the source divides its cases.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Found:
     """What a converter recognised in a source.
 
     Attributes:
-        layout: The arrangement of files, in words.
+        layout: Description of the arrangement of files.
         cases: The cases.
-        notes: What the user should know.
-        channels: Names of channels, only where the layout changes them.
-        encode: In place of the converter's, only where the layout changes it.
+        notes: Remarks for the user.
+        channels: Names of channels, if this layout has others than the converter states.
+        encode: The function to use instead of the converter's ``encode``, if this layout needs one.
         kind: What a group is: ``patient``, ``sequence``, ...; None where groups are not known.
-        ungrouped: Why cases must not be divided as if they were independent, where groups exist and are not known.
-        missing: What keeps a case from being complete, as a line, and the files that are left out for it; refused
-            unless the user allows it.
-        used: Files that were read beside those of the cases.
-        unneeded: Files that are known and not needed, by the reason.
-        reading: How each folder was read, set by the frame.
+        ungrouped: Where groups exist but are unknown, the reason why cases must not be split as if independent.
+        missing: By problem of an incomplete case (one line of text), the files that are left out because of it. The
+            conversion stops unless the user allows missing files.
+        used: Further files that were read, such as tables.
+        unneeded: By reason, files that are recognised and not needed.
+        reading: One line for each folder: how its files were used. ``Converter`` sets it.
     """
 
     layout: str
@@ -70,14 +70,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a case becomes.
+    """The files that a case is converted to.
 
     Attributes:
         images: Content of the image file of each channel.
         label: Content of the label file; None for a test case without one.
-        shape: Of the image, in pixels or voxels.
+        shape: Shape of the image, in pixels or voxels.
         pixels: How many pixels have each label value.
-        notes: What is worth telling, with counts.
+        notes: Remarks for the user, each with a count.
         facts: What the manifest records of this case.
         original_label: Content of the label file at the picture's own size, where ``label`` has another.
         recorded: More for the manifest, as it is.
@@ -100,7 +100,7 @@ def some(names: Sequence[str], separator: str = ", ", most: int = 5) -> str:
 
 
 def account(source: Source, found: Found) -> list[str]:
-    """What was not read of a source, as notes for the user.
+    """Notes on the files of a source that were not read.
 
     Raises:
         UserError: Something looks like a case and was not read.
@@ -110,7 +110,9 @@ def account(source: Source, found: Found) -> list[str]:
     rest = [file for file in source.files if file not in read]
     for file in rest:
         if re.search(r"\.(rar|7z|gz|bz2|xz)$", file.name, re.IGNORECASE) and not file.name.lower().endswith(".nii.gz"):
-            raise UserError(f"{file} is an archive that cannot be read here; unpack it, and take it out of SOURCE")
+            raise UserError(
+                f"{file} is an archive of a kind that cannot be read; unpack it, and take the archive out of SOURCE"
+            )
         if OF_CASES.search(file.name):
             raise UserError(
                 f"{file} was not recognised as part of a case ({found.layout}); rename it as the others are, or take "
@@ -119,7 +121,7 @@ def account(source: Source, found: Found) -> list[str]:
     shapes = {_pattern(folder) for case in found.cases for file in case.image for folder in file.folders[-1:]}
     for folder in source.empty:
         if _pattern(folder.rsplit("/", 1)[-1]) in shapes:
-            raise UserError(f"{folder} is empty, and folders of such names hold cases; complete it or take it out")
+            raise UserError(f"{folder} is empty, although folders of this name hold cases; complete it or remove it")
     notes = list(source.notes)
     for reason, files in found.unneeded.items():
         if files:

@@ -11,7 +11,7 @@ SEE_PAGE = "see the dataset's page"
 
 @dataclass(frozen=True)
 class Option:
-    """An argument that one dataset's command has beyond the common ones; ``arguments`` are argparse's."""
+    """An argument that only one dataset's command has; ``arguments`` go to argparse's ``add_argument``."""
 
     flag: str
     arguments: dict[str, object]
@@ -22,18 +22,18 @@ class Dataset:
     """One dataset.
 
     Attributes:
-        title: Its name in words.
-        folder: Name after nnU-Net's number, unless ``--name`` is given.
-        number: The number in the examples; any other will do.
-        page: Where to get it.
-        access: What getting it takes.
-        licence: Its licence or terms.
-        reference: What to cite.
-        contents: What the complete download holds.
-        cases: Numbers of cases that complete downloads convert to.
+        title: Full name.
+        folder: The NAME in DatasetXXX_NAME, unless ``--name`` is given.
+        number: Dataset number used in examples; any other works.
+        page: Address of the download page.
+        access: What access requires, such as an account.
+        licence: Licence or terms of use.
+        reference: Publication to cite.
+        contents: Description of the complete download.
+        cases: Numbers of cases in complete downloads.
         layouts: The arrangements of files that are recognised.
-        splits: Official splits, with what they hold out and what to know about them.
-        options: Arguments beyond the common ones.
+        splits: Official splits by name, each with a description.
+        options: Arguments that only this dataset's command has.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Dataset:
         return f"nnunet-attn convert {key} SOURCE {self.number}"
 
 
-_TENTHS = "80 % for training, 10 % for validation, 10 % for testing; seeded, our own draw (the papers' is not public)"
+_TENTHS = "80 % for training, 10 % for validation, 10 % for testing; our own seeded draw (the papers' is not public)"
 
 _SPACING = Option(
     "--spacing",
@@ -62,7 +62,7 @@ _SPACING = Option(
         "nargs": 3,
         "type": float,
         "metavar": ("X", "Y", "Z"),
-        "help": "voxel edges in mm, for repackaged files, which have lost them (default: 1 mm, stated as unknown)",
+        "help": "voxel size along x, y, z in mm, for repackaged files, which lack it (default: 1 mm, noted as unknown)",
     },
 )
 
@@ -70,7 +70,7 @@ _NUMBERS = Option(
     "--original-numbers",
     {
         "action": "store_true",
-        "help": "the files of a repackaged copy have the original's numbers, so that sequences are known by them",
+        "help": "the files of this repackaged copy kept the original's numbers, so the numbers tell the sequences",
     },
 )
 
@@ -88,7 +88,7 @@ DATASETS = {
         "stomach, or all 13 organs with --organs 13",
         cases=(30,),
         layouts="RawData/Training/img/imgXXXX.nii.gz with label/labelXXXX.nii.gz, or TransUNet's files: "
-        "caseXXXX_sliceYYY.npz and caseXXXX.npy.h5 (needs h5py: the extra [synapse])",
+        "caseXXXX_sliceYYY.npz and caseXXXX.npy.h5 (needs h5py: the extra [hdf5])",
         splits={"transunet": "18 volumes for training, 12 for testing, as in TransUNet and its successors"},
         options=(
             Option(
@@ -98,7 +98,7 @@ DATASETS = {
                 "--label-order",
                 {
                     "choices": ("transunet", "cascade", "btcv"),
-                    "help": "order of the labels in repackaged files; required unless an id above 8 shows btcv's",
+                    "help": "order of the labels in repackaged files; required unless an id above 8 shows it is btcv",
                 },
             ),
             _SPACING,
@@ -116,10 +116,10 @@ DATASETS = {
         "Labels: right ventricle, myocardium, left ventricle",
         cases=(200, 300),
         layouts="patientXXX/ folders with Info.cfg, patientXXX_frameYY.nii.gz and patientXXX_frameYY_gt.nii.gz, "
-        "under training/ and testing/ or alone; or SSL4MIS's patientXXX_frameYY.h5 (needs h5py: the extra [synapse])",
+        "under training/ and testing/ or alone; or SSL4MIS's patientXXX_frameYY.h5 (needs h5py: the extra [hdf5])",
         splits={
             "A": "70/10/20 patients of the 100, as TransUNet's and MT-UNet's successors use it; one fold",
-            "B": "70/10/20 patients of the 100, as SSL4MIS has it; one fold. Results on A and B do not compare",
+            "B": "70/10/20 patients of the 100, as SSL4MIS has it; one fold. Results on A and B cannot be compared",
         },
         options=(_SPACING,),
     ),
@@ -138,8 +138,8 @@ DATASETS = {
         "--groups)",
         splits={
             "8-1-1": f"{_TENTHS}; no sequence is divided",
-            "pranet": "PraNet's 62 test frames. It leaks: they come from 26 of the 29 sequences, "
-            "among training frames of the same",
+            "pranet": "PraNet's 62 test frames. This split leaks: 26 of the 29 sequences are "
+            "in both training and test set",
         },
         options=(_NUMBERS,),
     ),
@@ -157,8 +157,8 @@ DATASETS = {
         "folds need --groups)",
         splits={
             "8-1-1": f"{_TENTHS}; no sequence is divided",
-            "pranet": "all 380 frames for testing, after training on other datasets (PraNet's circulating list lacks "
-            "77 to 97, its test set does not): a dataset to predict on, nothing to train",
+            "pranet": "all 380 frames for testing and none for training: predict them with a model of another "
+            "dataset (the published list of PraNet's test names lacks 77 to 97, its test set has them)",
         },
         options=(_NUMBERS,),
     ),
@@ -205,8 +205,8 @@ DATASETS = {
         cases=(165,),
         layouts="train_N.bmp, testA_N.bmp, testB_N.bmp with *_anno.bmp, and Grade.csv, in one folder",
         splits={
-            "official": "85 training and 80 test pictures; the default, with the count checked. It leaks: "
-            "test and training pictures share patients"
+            "official": "85 training and 80 test pictures; the default, with the count checked. This split "
+            "leaks: some patients are in both training and test set"
         },
     ),
     "monuseg": Dataset(

@@ -1,11 +1,13 @@
 """CVC-ClinicDB: 612 colonoscopy frames from 29 sequences, with polyp masks.
 
 Frames are numbered through the sequences, and neighbours in a sequence are nearly identical: a split by frames, such as
-the 62 test frames of PraNet's list, tests on what was trained. Folds and the 8-1-1 split here never divide a sequence.
+PraNet's 62 test frames, tests on sequences that were trained on. Folds and the 8-1-1 split here never divide a
+sequence.
 
 The sequences are those of the readme that comes with the original (``Original/`` with ``Ground Truth/``), and of
 PraNet's 62 test frames, which kept their numbers. Any other copy (``images/`` with ``masks/``) may be renumbered, and
-nothing in it tells: grouped folds need ``--groups``, or ``--original-numbers`` from who knows that it is not.
+its files do not show whether it is. Grouped folds then need ``--groups``, or ``--original-numbers`` if you know that
+the numbers are the original ones.
 
 Reference: Bernal et al., WM-DOVA maps for accurate polyp highlighting in colonoscopy, Computerized Medical Imaging and
 Graphics 43, 2015.
@@ -53,7 +55,7 @@ def discover(files: list[File], *, published: bool) -> Found:
     for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
         frame = int(key)
         if not 1 <= frame <= SEQUENCES[-1]:
-            raise UserError(f"{image} is no frame of CVC-ClinicDB, which counts from 1 to {SEQUENCES[-1]}")
+            raise UserError(f"{image} is not a frame of CVC-ClinicDB, which counts from 1 to {SEQUENCES[-1]}")
         original &= plain(image.folders[-1]) == "original" and plain(mask.folders[-1]) == "groundtruth"
         sequence = bisect.bisect_left(SEQUENCES, frame) + 1
         cases.append(Case(f"clinicdb_{frame:03d}", (image,), (mask,), f"sequence{sequence:02d}"))

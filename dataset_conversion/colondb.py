@@ -1,14 +1,15 @@
 """CVC-ColonDB: 380 colonoscopy frames (300 in the first release) from 15 sequences, with polyp masks.
 
-The original is one folder: the frames ``N``, their masks ``pN``, and what is not needed: contours ``cpN`` (``cN`` in
-the first release) and non-informative regions ``sN``. Its readme says which frames belong to which sequence. Neighbours
-in a sequence are nearly identical, so folds and the 8-1-1 split never divide one.
+The original is one folder with the frames ``N`` and their masks ``pN``. It also holds contours ``cpN`` (``cN`` in the
+first release) and non-informative regions ``sN``, which are not needed. Its readme says which frames belong to which
+sequence. Neighbours in a sequence are nearly identical, so folds and the 8-1-1 split never divide one.
 
-Repackaged copies (``images/`` with ``masks/``) may be renumbered, and nothing in them tells: their sequences are
-unknown, and grouped folds need ``--groups``, or ``--original-numbers`` from who knows that they are not.
+Repackaged copies (``images/`` with ``masks/``) may be renumbered, and their files do not show whether they are.
+Their sequences are unknown, so grouped folds need ``--groups``, or ``--original-numbers`` if you know that the numbers
+are the original ones.
 
-PraNet tests on all 380 frames after training on other datasets; its circulating list of test names lacks 77 to 97, the
-test set does not. ``--split pranet`` therefore makes a dataset of 380 test cases that has nothing to train on.
+PraNet tests on all 380 frames after training on other datasets. (The published list of its test names lacks 77 to 97;
+its test set has them.) ``--split pranet`` therefore makes a dataset of 380 test cases that has nothing to train on.
 
 Reference: Bernal, Sánchez, Vilariño, Towards automatic polyp detection with a polyp appearance model, Pattern
 Recognition 45(9), 2012; Tajbakhsh, Gurudu, Liang, Automated polyp detection in colonoscopy videos using shape and
@@ -58,7 +59,7 @@ def discover(files: list[File], *, published: bool) -> Found:
     for key, (image, mask) in sorted(pairs.items(), key=lambda item: int(item[0])):
         frame = int(key)
         if not 1 <= frame <= FRAMES:
-            raise UserError(f"{image} is no frame of CVC-ColonDB, which counts from 1 to {FRAMES}")
+            raise UserError(f"{image} is not a frame of CVC-ColonDB, which counts from 1 to {FRAMES}")
         sequence = f"sequence{SEQUENCES[bisect.bisect_left(LAST_FRAMES, frame)]:02d}"
         name = f"colondb_{frame:03d}"
         cases.append(Case(name, (image,), (mask,), sequence if original or published else name))
@@ -69,7 +70,7 @@ def discover(files: list[File], *, published: bool) -> Found:
 
 
 def _of(files: list[File], frames: Mapping[str, File]) -> list[File]:
-    """The files that belong to a frame; any other is no part of the dataset, and is left for the frame to refuse."""
+    """The files that belong to a frame. Others are not part of the dataset; ``Converter`` refuses them later."""
     return [f for f in files if str(int(re.fullmatch(_ORIGINAL, f.basename, re.IGNORECASE)["id"])) in frames]
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import sys
 import textwrap
 import time
@@ -10,12 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from nnunet_attn import command_options as shared
 from nnunet_attn.dataset_conversion.catalog import DATASETS, Dataset
 from nnunet_attn.errors import UserError
 
 
 def about(key: str) -> str:
-    """What to know about a dataset before converting it, as lines of text."""
+    """The text shown about a dataset before it is converted."""
     dataset = DATASETS[key]
     facts = {
         "get it": f"{dataset.page} ({dataset.access})",
@@ -34,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
     add = parser.add_argument
     add("source", nargs="+", type=Path, metavar="SOURCE", help="the unpacked folder, or the archive(s) as downloaded")
     add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
-    add("--name", help=f"name after the number (default: {dataset.folder}, and the input size if there is one)")
+    add("--name", help=f"the NAME in DatasetXXX_NAME (default: {dataset.folder}, and the input size if there is one)")
     if dataset.splits:
         add(
             "--split",
             choices=sorted(dataset.splits),
-            help="an official split (default: seeded folds that divide no group)",
+            help="an official split (default: folds drawn with a fixed seed that divide no group)",
         )
     for option in dataset.options:
         add(option.flag, **option.arguments)
@@ -47,14 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser, dataset: Dataset) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """What all conversions take."""
+    """The arguments of every conversion."""
     add = parser.add_argument
     add("--num-folds", type=int, metavar="K", help="number of folds (default: 5); 0 writes no split file")
-    add(
-        "--groups",
-        metavar="FILE.csv|REGEX",
-        help="what folds must not divide: lines of case,group, or a regular expression with one group in parentheses "
-        "that finds it in the image's path",
+    shared.add_groups(
+        parser,
+        "a CSV file of lines case,group, or a regular expression whose parentheses enclose the group in the image's "
+        "path; default: the groups that the dataset publishes",
     )
     add(
         "--input-size",
@@ -63,11 +62,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="resize every slice or picture to a paper's fixed input, for example 224, 256 or 352: volumes by their "
         "spacing, pictures here (CT is clipped to -125 to 275 HU); go on with nnunet-attn plan --input-size",
     )
-    add("--processes", type=int, default=min(8, os.cpu_count() or 1), help="processes (default: %(default)s)")
-    add("--overwrite", action="store_true", help="replace the dataset if it is there")
-    add("--allow-missing", action="store_true", help="convert the rest where files or listed cases are absent")
-    add("--dry-run", action="store_true", help="say how each folder is read and what would be done, and write nothing")
-    add("--verify", action="store_true", help="compare a converted dataset, and the source, with its SHA-256 manifest")
+    shared.add_processes(parser)
+    shared.add_overwrite(parser)
+    add("--allow-missing", action="store_true", help="if files or cases of the split are missing, convert the others")
+    add("--dry-run", action="store_true", help="print how each folder is read and what would be done; write nothing")
+    add(
+        "--verify",
+        action="store_true",
+        help="compare a converted dataset, and the source, with the SHA-256 checksums of its manifest",
+    )
 
 
 def run(key: str, options: argparse.Namespace) -> int:
@@ -102,7 +105,7 @@ def run_converter(make: Callable[..., object], settings: dict[str, object], opti
         if options.verify:
             place["input_size"] = options.input_size
             count = converter.verify(options.source, options.dataset_id, processes=options.processes, **place)
-            print(f"{count} cases of SOURCE and of the dataset are as the manifest says")
+            print(f"{count} cases: SOURCE and dataset agree with the manifest")
             return 0
         wanted = {
             **place,
@@ -119,7 +122,7 @@ def run_converter(make: Callable[..., object], settings: dict[str, object], opti
             folder = converter.convert(options.source, options.dataset_id, processes=options.processes, **wanted)
             record = read_record(folder)
     except KeyboardInterrupt:
-        raise UserError("interrupted; nothing was kept") from None
+        raise UserError("interrupted; nothing was written") from None
     _report(record, None if options.dry_run else time.monotonic() - start)
     if not options.dry_run and not record["input_size"]:
         number = int(folder.name.removeprefix("Dataset")[:3])
@@ -147,12 +150,14 @@ def _report(record: dict, seconds: float | None) -> None:
     lines.append(f"group: {record['group'] if known else 'unknown, cases count as independent'}")
     lines += [f"note: {note}" for note in record["notes"]]
     if seconds is not None:
-        lines.append("preview.png in the dataset's folder shows up to 16 cases with their outlines: look at it")
+        lines.append(
+            "preview.png in the dataset's folder shows up to 16 cases with the outlines of their labels: look at it"
+        )
     print("\n".join(lines), file=sys.stderr)
 
 
 def main(key: str, arguments: Sequence[str] | None = None) -> int:
-    """The command of one dataset alone."""
+    """The command line of a single dataset."""
     parser = argparse.ArgumentParser(
         prog=f"convert {key}", description=about(key), formatter_class=argparse.RawDescriptionHelpFormatter
     )

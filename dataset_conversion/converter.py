@@ -1,4 +1,4 @@
-"""What all converters share: from the files of a download to a complete dataset in nnU-Net's raw format.
+"""The part that all converters share: it turns the files of a download into a dataset in nnU-Net's raw format.
 
 A converter says how it recognises cases (``discover``) and how the bytes of one case become an image and a label file
 (``encode``). Everything else happens here and in the modules beside: splits and folds, several processes, checks of
@@ -42,13 +42,13 @@ Folds = list[dict[str, list[str]]]
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user decides of a conversion.
+    """The user's choices for a conversion.
 
     Attributes:
         split: One of the official splits; None for the source's own test cases and seeded folds.
-        num_folds: How many folds; None for five; 0 for no split file.
-        groups: In place of the groups that the dataset publishes: CSV file of case and group, or regular expression.
-        allow_missing: Convert the rest if listed cases are absent; with fewer than five groups, make fewer folds.
+        num_folds: Number of folds; None means five; 0 writes no split file.
+        groups: Replaces the groups that the dataset publishes: CSV file of case and group, or regular expression.
+        allow_missing: Convert what is there if listed cases are missing; make fewer folds for fewer than five groups.
         input_size: Edge in pixels of a paper's fixed input, see ``input_size``; None keeps sizes and spacings.
     """
 
@@ -61,21 +61,21 @@ class Choices:
 
 @dataclass(frozen=True)
 class Converter:
-    """A dataset's conversion. Its title, licence, and so on stand in ``catalog.DATASETS`` under ``key``.
+    """A dataset's conversion. Its title, licence, and so on are in ``catalog.DATASETS`` under ``key``.
 
     Attributes:
-        key: Name of the dataset for the command.
+        key: Name of the dataset on the command line.
         channels: Names of the image channels.
         labels: Names of the labels 1, 2, ...
         file_ending: Of images and labels.
         discover: Recognises the layout and lists the cases, without reading images.
-        encode: Image and label file of a case from the contents of its source files, with counts of what is worth
-            telling. Runs in worker processes: a function at the top of a module, or a ``partial`` of one.
-        check: Compares the facts of all cases, by label file; returns notes, or raises UserError.
+        encode: Makes a case's image and label files from the contents of its source files. It runs in worker processes,
+            so it must be a module-level function, or a ``partial`` of one.
+        check: Takes the facts of all cases by label file; returns notes, or raises UserError if they conflict.
         splits: The official splits.
-        options: Settings of this dataset alone, recorded in dataset.json.
-        about: Title, licence, and so on, where they do not stand in the catalogue.
-        name_labels: Names labels from the values that occur, in place of ``labels``; or raises UserError.
+        options: Settings that only this dataset has; recorded in dataset.json.
+        about: Title, licence, and so on, if the catalogue has no entry for ``key``.
+        name_labels: Used instead of ``labels``: names the labels from the values that occur, or raises UserError.
     """
 
     key: str
@@ -96,10 +96,10 @@ class Converter:
         return self.about or DATASETS[self.key]
 
     def find(self, source: Source, choices: Choices) -> Found:
-        """Discover the cases of a source and put them into groups and into the parts of a split.
+        """Find the cases of a source, their groups, and their parts (train, val, test) in the split.
 
         Raises:
-            UserError: Nothing is recognised, names clash, or listed cases are absent (unless ``allow_missing``).
+            UserError: Nothing is recognised, names clash, or listed cases are missing (unless ``allow_missing``).
         """
         found = self.discover(source.files)
         if found.missing and not choices.allow_missing:
@@ -145,12 +145,12 @@ class Converter:
         """The folds.
 
         Raises:
-            UserError: Groups exist and are not known, or are fewer than the folds.
+            UserError: Groups exist but are unknown, or there are fewer groups than folds.
         """
         folds = make_folds(found.cases, choices.num_folds, shrink=choices.allow_missing)
         if folds and found.ungrouped:
             raise UserError(
-                f"{found.ungrouped}, so folds would divide them; give --groups FILE.csv (lines of case,group), "
+                f"{found.ungrouped}; folds might divide groups: give --groups FILE.csv (lines case,group), "
                 "or --num-folds 0 to convert without folds"
             )
         return folds
@@ -166,7 +166,7 @@ class Converter:
         overwrite: bool = False,
         **choices: object,
     ) -> tuple[Path, dict[str, object]]:
-        """Where ``convert`` would put this source and what it would record, after the same checks; writes nothing."""
+        """Run the checks of ``convert`` and return the folder and record it would write, without writing anything."""
         wanted = Choices(**choices)
         name = self.folder_name(name, wanted.input_size)
         target, preprocessed = target_folder(name, dataset_id, raw_folder, preprocessed_folder)
@@ -193,11 +193,11 @@ class Converter:
         Args:
             source: The unpacked folder, or the archive(s) as downloaded.
             dataset_id: nnU-Net's number for the dataset, 1 to 999.
-            name: Name after the number; by default the catalogue's.
-            raw_folder: Where to put it; by default nnU-Net's own folder, from the variable ``nnUNet_raw``.
-            preprocessed_folder: Where older folds would lie; by default from ``nnUNet_preprocessed`` if ``raw_folder``
-                is not given.
-            processes: Worker processes; 1 converts in this one.
+            name: The NAME in DatasetXXX_NAME; by default the catalogue's.
+            raw_folder: Folder of raw datasets; by default that of the environment variable ``nnUNet_raw``.
+            preprocessed_folder: Checked for another splits_final.json of this dataset; by default that of the variable
+                ``nnUNet_preprocessed`` if ``raw_folder`` is not given.
+            processes: Number of worker processes; with 1 the conversion runs in the calling process.
             overwrite: Replace the dataset if it is there.
             **choices: See ``Choices``.
 
@@ -221,7 +221,7 @@ class Converter:
         self, paths: list[Path], scratch: Path, target: Path, preprocessed: Path | None, choices: Choices
     ) -> tuple[Found, Folds]:
         if any(path.resolve().is_relative_to(target.resolve()) for path in paths):
-            raise UserError(f"SOURCE lies in {target}, which is where the dataset goes; move it elsewhere first")
+            raise UserError(f"SOURCE lies in {target}, where the dataset will be written; move it elsewhere first")
         if choices.input_size is not None:
             check_input_size(choices.input_size, paths)
         found = self.find(open_sources(paths, scratch), choices)

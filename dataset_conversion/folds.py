@@ -1,7 +1,7 @@
 """Which cases train, validate and test: official splits, and seeded folds that never divide a group.
 
-A group is what must not stand on both sides of a split: a patient, a video sequence, the tiles of a slide. Where groups
-are not known (``Found.kind`` is None), each case is its own.
+Cases of one group (a patient, a video sequence, the tiles of a slide) stay on one side of a split. Where groups are
+not known (``Found.kind`` is None), each case is a group of its own.
 """
 
 import random
@@ -21,10 +21,10 @@ SplitRule = Callable[[Sequence[Case]], tuple[list[Case], list[str]]]
 def split_by_lists(
     key: Callable[[Case], str], *, test: Sequence[str] = (), val: Sequence[str] = (), train: Sequence[str] | None = None
 ) -> SplitRule:
-    """A published split: cases whose key is listed go to that part; ``train=None`` means all others.
+    """The rule of a published split: a case goes to the part that lists its key; ``train=None`` means all others.
 
-    The rule returns the cases in the split, with their parts, and the listed keys that no case has; it raises UserError
-    if the split has validation cases and none is there.
+    The rule returns the cases of the split, with their parts, and the listed keys that no case has. It raises UserError
+    if the split has validation cases and SOURCE holds none of them.
     """
     listed = dict.fromkeys(train or (), "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
 
@@ -39,7 +39,7 @@ def split_by_lists(
 
 
 def split_by_parts(**sizes: Sequence[int]) -> SplitRule:
-    """The parts as the source has them, each of one of the given sizes when complete."""
+    """The rule that keeps the source's own parts; ``sizes`` lists the sizes that a complete part may have."""
 
     def rule(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
         counts = Counter(case.part for case in cases)
@@ -56,7 +56,7 @@ def split_by_parts(**sizes: Sequence[int]) -> SplitRule:
 
 
 def split_by_tenths(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
-    """Eight tenths for training, one for validation, one for testing: seeded, never dividing a group; our own draw.
+    """80 % training, 10 % validation, 10 % test cases, drawn by us with a fixed seed; never divides a group.
 
     Raises:
         UserError: There are fewer than ten groups.
@@ -82,10 +82,10 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
 
 
 def leaks(cases: Sequence[Case]) -> list[str]:
-    """Warn of test cases whose group is trained on, and of nothing to train on."""
+    """Warnings: test cases whose group is also trained on, and a split without training cases."""
     learned = {case.group for case in cases if case.part != "test"}
     if not learned:
-        return ["test cases only: predict on them with a model of another dataset"]
+        return ["there are test cases only: predict them with a model that was trained on another dataset"]
     shared = {case.group for case in cases if case.part == "test"} & learned
     if not shared:
         return []
@@ -95,11 +95,11 @@ def leaks(cases: Sequence[Case]) -> list[str]:
 
 
 def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool = False) -> list[dict[str, list[str]]]:
-    """nnU-Net's ``splits_final``: one fold if the split has validation cases, else several, never dividing a group.
+    """Content of splits_final.json: one fold if the split has validation cases, else several that divide no group.
 
     Args:
         cases: All cases, with their parts.
-        number: How many folds; None for five; 0 for none.
+        number: Number of folds; None means five, 0 none.
         shrink: With ``number`` None and fewer than five groups, make as many folds as there are groups.
 
     Raises:
@@ -110,7 +110,9 @@ def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool
         raise UserError(f"--num-folds is 0 (no split file) or at least 2, got {number}")
     if any(case.part == "val" for case in learning):
         if number is not None:
-            raise UserError("--num-folds does not go with this split, which has validation cases of its own (one fold)")
+            raise UserError(
+                "--num-folds cannot be combined with this split, which has its own validation cases (one fold)"
+            )
         held_out = [{case.name for case in learning if case.part == "val"}]
     else:
         groups = Counter(case.group for case in learning)
@@ -124,7 +126,7 @@ def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool
             raise UserError(
                 f"{wanted} folds need at least {wanted} groups (patients, sequences, ...) of training cases; SOURCE "
                 f"has {len(groups)}: {some(sorted(groups))}; give --num-folds {most}"
-                f"{', the largest number that they allow' if most else ' to convert without folds'}"
+                f"{', the largest number possible' if most else ' to convert without folds'}"
             )
         held_out = [{case.name for case in learning if case.group in fold} for fold in balanced(groups, wanted)]
     names = sorted(case.name for case in learning)
@@ -132,9 +134,9 @@ def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool
 
 
 def about_folds(folds: Sequence[object], number: int | None) -> list[str]:
-    """What to know of folds that are not nnU-Net's usual five."""
+    """Notes on folds that differ from nnU-Net's usual five."""
     if not folds:
         return ["no split file was written: nnU-Net will make its own five folds, by case, which may divide groups"]
     if len(folds) not in (1, FOLDS) and number is None:
-        return [f"{len(folds)} folds, as there are no more groups: train folds 0 to {len(folds) - 1}"]
+        return [f"{len(folds)} folds, since there are no more groups: train folds 0 to {len(folds) - 1}"]
     return []

@@ -1,8 +1,8 @@
-"""GlaS: 165 H&E pictures of colon tissue, with numbered gland instances; foreground is what has a number.
+"""GlaS: 165 H&E pictures of colon tissue, with numbered gland instances; every numbered gland is foreground.
 
 85 pictures are for training; the challenge's two test sets, A with 60 and B with 20, become test cases. Grade.csv,
-which comes with the pictures, names the patient of each: folds never divide one. (The challenge's own test sets share
-patients with its training set; the conversion counts them.)
+which comes with the pictures, names the patient of each, and folds never divide a patient. (The challenge's test sets
+share patients with its training set; the conversion counts them.)
 
 Reference: Sirinukunwattana et al., Gland segmentation in colon histology images: the GlaS challenge contest, Medical
 Image Analysis 35, 2017, arXiv:1603.00275.
@@ -38,7 +38,7 @@ def discover(files: list[File]) -> Found:
     if len(tables) > 1:
         raise UserError(f"SOURCE holds {tables[0]} and {tables[1]}; keep one of them")
     patients = _patients(tables[0]) if tables else {}
-    notes = [] if tables else ["Grade.csv is not in SOURCE: patients are not known, and folds may divide one"]
+    notes = [] if tables else ["Grade.csv is not in SOURCE: patients are unknown, and folds may divide a patient"]
     if tables and (unknown := sorted(pairs.keys() - patients.keys())):
         raise UserError(f"{tables[0]} names no patient for {unknown[0]}")
     return Found(

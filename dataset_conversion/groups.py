@@ -11,7 +11,7 @@ from nnunet_attn.groups import read_groups
 
 
 def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> list[Case]:
-    """The cases in the groups of a list that names them as the dataset does, or by their image files.
+    """Assign groups from a CSV file that names cases as the dataset does, or by their image files.
 
     Raises:
         UserError: A case is not in the list.
@@ -31,12 +31,12 @@ def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> li
 
 
 def regroup(cases: Sequence[Case], given: str | Path) -> tuple[str, list[Case]]:
-    """What a group is, and the cases in the groups that the user gives.
+    """The kind of group (patient, ...), and the cases with the groups that the user gives.
 
     Args:
         cases: The cases.
         given: A CSV file, or a regular expression with one group in parentheses, searched in the path of each case's
-            image file; a named one, ``(?P<patient>...)``, says what a group is.
+            image file; a named one, ``(?P<patient>...)``, sets the kind of group.
 
     Raises:
         UserError: The file or the expression is wrong, or finds no group for a case.
@@ -50,8 +50,9 @@ def regroup(cases: Sequence[Case], given: str | Path) -> tuple[str, list[Case]]:
         raise UserError(f"--groups: {given} is neither a CSV file nor a regular expression ({error})") from error
     if pattern.groups != 1:
         raise UserError(
-            f"--groups: {given} has {pattern.groups} groups in parentheses, and needs one, such as '(patient[0-9]+)'; "
-            "a list of cases and groups is a file whose name ends in .csv"
+            f"--groups: {given} has {pattern.groups} groups in parentheses but needs exactly one, such as "
+            "'(patient[0-9]+)'; "
+            "for a list of cases and groups give a file whose name ends in .csv"
         )
     matches = {case: pattern.search(case.image[0].name) for case in cases}
     if missing := [case.image[0].name for case, match in matches.items() if not match or not match[1]]:

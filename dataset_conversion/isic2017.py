@@ -1,8 +1,8 @@
 """ISIC 2017, part 1: 2750 dermoscopic pictures of 0.4 to over 20 megapixels, with lesion masks.
 
-The challenge's three parts come as an archive of pictures and one of masks each; they can be given together as they
-are. The 600 pictures of the test part always become test cases. ``--split official`` keeps the 150 validation pictures
-as the only fold's validation; otherwise they join the 2000 training pictures in five folds.
+The challenge's three parts come as an archive of pictures and one of masks each; all six can be given as they are. The
+600 pictures of the test part always become test cases. ``--split official`` keeps the 150 validation pictures as the
+only fold's validation; otherwise the folds are drawn from these and the 2000 training pictures together.
 
 Reference: Codella et al., Skin lesion analysis toward melanoma detection: a challenge at the 2017 ISBI, 2018,
 arXiv:1710.05006.
@@ -54,7 +54,9 @@ def discover(files: list[File]) -> Found:
         )
     notes = []
     if any(unknown):
-        notes.append(f"no folder says which part {len(unknown[0])} pictures are of: they were taken for training")
+        notes.append(
+            f"no folder name says which part {len(unknown[0])} pictures belong to; they were taken for training"
+        )
     return Found(
         "ISIC-2017 folders of pictures and masks",
         cases,
@@ -65,7 +67,7 @@ def discover(files: list[File]) -> Found:
 
 
 def _part(file: File) -> str | None:
-    """By the nearest folder that names one."""
+    """The part (train, val, test) by the nearest folder that names one."""
     for folder in reversed(file.folders):
         match = re.fullmatch(_FOLDER + _REST, plain(folder))
         if match:

@@ -1,10 +1,11 @@
 """Kvasir-SEG: 1000 gastroscopy and colonoscopy pictures of polyps, each of another size, with JPEG masks.
 
-JPEG moves about one pixel in a hundred of a mask off black and white; they are thresholded above 127, and counted.
+JPEG compression turns about one pixel in a hundred of a mask grey; masks are thresholded above 127, and grey pixels are
+counted.
 Which pictures show the same polyp is not published, so no split can keep them together.
 
 Two test lists circulate: ``colonsegnet``, the 120 of the authors' 880/120 division (in their files the 120 are called
-validation), and ``pranet``, 100 other ones.
+validation), and ``pranet``, 100 other pictures.
 
 Reference: Jha et al., Kvasir-SEG: a segmented polyp dataset, MultiMedia Modeling, 2020, arXiv:1911.07069.
 """

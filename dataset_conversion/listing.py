@@ -1,7 +1,7 @@
-"""What lies in the folders and archives that were given as SOURCE. Nothing is unpacked under a name of its own.
+"""List the files in the folders and archives that were given as SOURCE. No file is unpacked under its own name.
 
-Archives that lie in a folder or in another archive are read as folders of their names. What file managers leave behind
-is skipped, here and nowhere else.
+An archive inside a folder or inside another archive is treated as a folder of the same name. Files that file managers
+leave behind (such as .DS_Store) are skipped, here and nowhere else.
 """
 
 import os
@@ -20,12 +20,12 @@ _KINDS = {stat.S_IFIFO: "a pipe (FIFO)", stat.S_IFSOCK: "a socket", stat.S_IFCHR
 
 @dataclass
 class Source:
-    """What was given as SOURCE.
+    """The files of SOURCE.
 
     Attributes:
-        files: All files but rubbish, by name.
+        files: All files except those that file managers leave behind, sorted by name.
         empty: Empty folders.
-        notes: What was passed over: links to folders that are read anyway, archives that are unpacked beside.
+        notes: What was skipped: links to folders that are read anyway, archives whose unpacked files lie beside them.
     """
 
     files: list[File] = field(default_factory=list)
@@ -38,11 +38,11 @@ def open_sources(paths: Sequence[Path], scratch: Path) -> Source:
 
     Args:
         paths: Folders, zip archives, or tar archives (plain, gzip, bzip2 or xz).
-        scratch: Folder for plain copies of compressed tar archives and of archives in archives; must live as long as
-            the files are read.
+        scratch: Folder for decompressed tar archives and for archives inside archives; it must exist as long as files
+            are read.
 
     Raises:
-        UserError: A path does not exist or is of another kind, a file is a pipe, a device or a link to nothing, or an
+        UserError: A path does not exist or is of another kind, a file is a pipe, a device or a broken link, or an
             archive is damaged, encrypted or unsafe.
     """
     open_zip.cache_clear()
@@ -68,16 +68,16 @@ def _refuse_special(path: Path) -> os.stat_result:
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise UserError(f"{printable(str(path))} is a link to nothing; mend it or take it out of SOURCE") from error
+        raise UserError(f"{printable(str(path))} is a broken link; repair it or take it out of SOURCE") from error
     kind = stat.S_IFMT(status.st_mode)
     if kind not in (stat.S_IFREG, stat.S_IFDIR):
         what = _KINDS.get(kind, "a special file")
-        raise UserError(f"{printable(str(path))} is {what}, no file to read; take it out of SOURCE")
+        raise UserError(f"{printable(str(path))} is {what}, not a regular file; take it out of SOURCE")
     return status
 
 
 def _list_folder(root: Path, scratch: Path, source: Source) -> None:
-    """Real folders first, so that a link never hides the folder that it leads to."""
+    """Real folders come first, so that a folder is listed under its own path and not under that of a link to it."""
     seen, links, files, archives = set(), [], [], []
     top = Path(os.path.abspath(root)).name
 
@@ -106,14 +106,14 @@ def _list_folder(root: Path, scratch: Path, source: Source) -> None:
     while links:
         link = links.pop(0)
         if os.path.realpath(link) in seen:
-            source.notes.append(f"{printable(str(link))} leads to {os.path.realpath(link)}, which is read once")
+            source.notes.append(f"{printable(str(link))} leads to {os.path.realpath(link)}, which is read only once")
         else:
             walk(link)
     unpacked = {(file.basename, file.size) for file in files}
     for archive in archives:
         inside = without_rubbish(list_archive(root / archive.member, archive.shown, scratch, top, archive.name))
         if inside and all((file.basename, file.size) in unpacked for file in inside):
-            source.notes.append(f"{archive} was not read: what it holds is unpacked beside it")
+            source.notes.append(f"{archive} was not read, since its files lie unpacked beside it")
         else:
             files += inside
     source.files += files

@@ -1,9 +1,9 @@
 """Masks: which pixels of a picture are foreground, or which label they have.
 
-Black and white masks come with grey borders from resizing and from JPEG: they are thresholded above 127, and the share
-of grey pixels stands in the manifest. A mask with more than a quarter of grey pixels is none, and a dataset most of
-whose masks hold more than 2 % of pixels near the threshold is none of black and white masks. Alpha is ignored; RGB with
-equal channels is grey; palettes are looked up.
+Black and white masks come with grey borders from resizing and from JPEG: they are thresholded above 127, and the
+manifest records the share of grey pixels. Refused as not black and white are a mask with more than a quarter of grey
+pixels, and a dataset in which most masks have more than 2 % of pixels near the threshold. Alpha is ignored; RGB with
+equal channels counts as grey; palettes are looked up.
 """
 
 from collections import Counter
@@ -20,37 +20,39 @@ from nnunet_attn.errors import UserError
 MOST_GREY = 0.25  # share of pixels that are neither black nor white, in one mask
 NEAR = (96, 160)  # grey values near the threshold
 MOST_NEAR = 0.02  # share of pixels near the threshold, in most masks of a dataset
-BLACK_IN_JPEG = 16  # what compression may make of black
+BLACK_IN_JPEG = 16  # highest value that compression may turn black into
 EMPTY, FULL = "masks without foreground", "masks of foreground alone"
 
 Facts = dict[str, float | str]
 
 
 def _grey(picture: Image.Image, content: Content) -> np.ndarray:
-    """A mask as one 8-bit channel: grey values, or 255 wherever a picture of black and one colour is not black."""
+    """A mask as one 8-bit channel: its grey values, or, if it is black and one colour, 255 where it is not black."""
     refuse_deep(picture, content)
     if orientation(picture) != 1:
-        raise UserError(f"{content} is a mask that asks to be turned when shown (EXIF); turn it first")
+        raise UserError(f"{content} is a mask with an EXIF orientation tag; rotate its pixels and drop the tag first")
     if picture.mode == "1":
         return np.asarray(picture, np.uint8) * 255
     if picture.mode in ("RGBA", "LA"):
         alpha = picture.getchannel("A").getextrema()
         picture = picture.convert(picture.mode[:-1])
         if alpha[0] != alpha[1] and not any(high for _, high in np.atleast_2d(picture.getextrema())):
-            raise UserError(f"{content} is black everywhere, and its alpha is not: the mask seems to be in the alpha")
+            raise UserError(
+                f"{content} is black everywhere; the mask seems to be in its alpha channel: save it as black and white"
+            )
     if picture.mode == "P":
         picture = picture.convert("RGB")
     if picture.mode == "L":
         return np.asarray(picture)
     if picture.mode != "RGB":
-        raise UserError(f"{content} is a mask of mode {picture.mode}; black and white is expected")
+        raise UserError(f"{content} is a mask of mode {picture.mode}; expected black and white")
     red, green, blue = (np.asarray(channel) for channel in picture.split())
     if np.array_equal(red, green) and np.array_equal(red, blue):
         return red
     colours = picture.getcolors(2) or []
     if not picture.info.get("lossy") and len(colours) == 2 and (0, 0, 0) in [colour for _, colour in colours]:
         return ((red | green | blue) > 0) * np.uint8(255)
-    raise UserError(f"{content} is a mask in colours; black and white, or black and one colour, is expected")
+    raise UserError(f"{content} is a coloured mask; expected black and white, or black and one colour")
 
 
 def _counted(label: np.ndarray) -> Counter[str]:
@@ -58,13 +60,13 @@ def _counted(label: np.ndarray) -> Counter[str]:
 
 
 def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
-    """A black and white mask as labels 0 and 1, with counts of what is worth telling, and facts for the manifest.
+    """A black and white mask as labels 0 and 1, with counted remarks for the user and facts for the manifest.
 
     Args:
         content: The file: grey, palette, RGB or 1-bit, with 0 and 255, or 0 and 1.
 
     Raises:
-        UserError: The mask holds other values, or too many between.
+        UserError: The mask holds other values, or too many grey ones.
     """
     picture = open_picture(content)
     lossy = picture.info["lossy"]
@@ -93,7 +95,7 @@ def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
 
 
 def check_binary(facts: Mapping[File, Facts]) -> list[str]:
-    """Whether the masks of a dataset, by file, are black and white; returns notes.
+    """Check that the masks of a dataset (facts by file) are black and white; returns notes.
 
     Raises:
         UserError: Most have many pixels near the threshold, or some hold 0 and 1 where others hold 0 and 255.
@@ -102,11 +104,11 @@ def check_binary(facts: Mapping[File, Facts]) -> list[str]:
     if len(near) > len(facts) / 2:
         raise UserError(
             f"{near[0]} and {len(near) - 1} more of {len(facts)} masks hold more than {MOST_NEAR:.0%} of pixels "
-            f"between {NEAR[0]} and {NEAR[1]}: they are no black and white masks"
+            f"between {NEAR[0]} and {NEAR[1]}: these are not black and white masks"
         )
     kinds = [[file for file, fact in facts.items() if fact.get("values") == kind] for kind in ("0 and 1", "0 and 255")]
     if all(kinds):
-        raise UserError(f"{kinds[0][0]} holds 0 and 1, {kinds[1][0]} holds 0 and 255; masks of one kind are expected")
+        raise UserError(f"{kinds[0][0]} holds 0 and 1, {kinds[1][0]} holds 0 and 255; all masks should be of one kind")
     grey = {file: float(fact["grey"]) for file, fact in facts.items() if "grey" in fact}
     if not grey:
         return []
@@ -116,21 +118,21 @@ def check_binary(facts: Mapping[File, Facts]) -> list[str]:
 
 
 def read_instances(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
-    """A mask whose values number instances as labels 0 and 1: foreground is what is not 0.
+    """A mask of numbered instances as labels 0 and 1: every instance is foreground.
 
     Raises:
-        UserError: The mask is a JPEG, whose values are not reliable, or no picture of numbers.
+        UserError: The mask is a JPEG, whose values are not reliable, or is not a picture of instance numbers.
     """
     picture = open_picture(content)
     if picture.info["lossy"]:
-        raise UserError(f"{content} numbers instances, and JPEG changes the numbers; a lossless file is expected")
+        raise UserError(f"{content} holds instance numbers, which JPEG compression changes; expected a lossless file")
     if orientation(picture) != 1 or picture.mode[:1] not in ("1", "L", "P", "I", "R"):
-        raise UserError(f"{content} is a picture of mode {picture.mode}; numbers of instances are expected")
+        raise UserError(f"{content} is a picture of mode {picture.mode}; expected a mask of instance numbers")
     if picture.mode in ("RGBA", "LA"):
         picture = picture.convert(picture.mode[:-1])
     if picture.mode == "RGB" and picture.getcolors(256) is None:
         raise UserError(
-            f"{content} holds more than 256 colours, as a photograph does; numbers of instances are expected"
+            f"{content} holds more than 256 colours, as a photograph does; expected a mask of instance numbers"
         )
     array = np.asarray(picture)
     label = (array.any(axis=-1) if array.ndim == 3 else array != 0).astype(np.uint8)

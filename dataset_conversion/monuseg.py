@@ -1,9 +1,9 @@
 """MoNuSeg: H&E tiles of 1000x1000 from several organs, with outlines of all nuclei; nucleus is 1.
 
 The training set was released with 30 tiles and is distributed with 37 today; the challenge's 14 test tiles become test
-cases. Outlines are Aperio XML: Annotation/Regions/Region/Vertices/Vertex with X and Y. Whole numbers are taken as
-centres of pixels, as scikit-image does (our choice; the other convention moves outlines by half a pixel), outlines are
-cut at the tile's edge, and touching nuclei merge. Tiles of a patient (the first three parts of a TCGA name) stay
+cases. Outlines are Aperio XML: Annotation/Regions/Region/Vertices/Vertex with X and Y. Whole numbers are taken
+as centres of pixels, as scikit-image does (our choice; the other convention shifts outlines by half a pixel). Outlines
+are cut at the tile's edge, and touching nuclei merge. Tiles of a patient (the first three parts of a TCGA name) stay
 together.
 
 Reference: Kumar et al., A dataset and a technique for generalized nuclear segmentation for computational pathology,
@@ -29,7 +29,7 @@ from nnunet_attn.dataset_conversion.sources import Content, File, plain
 from nnunet_attn.errors import UserError
 
 _ID = r"(?P<id>TCGA-[\w-]+)"
-# patients of the challenge's 14 test tiles; where no folder says which part a tile is of
+# patients of the challenge's 14 test tiles, used if no folder name says which part a tile is of
 TEST_PATIENTS = (
     "TCGA-2Z-A9J9", "TCGA-44-2665", "TCGA-69-7764", "TCGA-A6-6782", "TCGA-AC-A2FO", "TCGA-AO-A0J2", "TCGA-CU-A0YN",
     "TCGA-EJ-A46H", "TCGA-FG-A4MU", "TCGA-GL-6846", "TCGA-HC-7209", "TCGA-HT-8564", "TCGA-IZ-8196", "TCGA-ZF-A9R5",
@@ -59,7 +59,9 @@ def discover(files: list[File]) -> Found:
             listed = "test" if patient in TEST_PATIENTS else "train"
             cases.append(Case(key.upper(), (image,), (outline,), patient, part or listed))
         if part is None and pairs:
-            notes.append("no folder says which part the tiles are of: the challenge's list of test tiles was used")
+            notes.append(
+                "no folder name says which part the tiles belong to; the challenge's list of test tiles was used"
+            )
     drawn = _of_tiles(unneeded, [*tiles, *outlines])
     return Found(
         "tiles and outlines in two folders, or in one",
@@ -72,13 +74,13 @@ def discover(files: list[File]) -> Found:
 
 
 def _of_tiles(files: list[File], tiles: list[File]) -> list[File]:
-    """Drawn masks of the tiles; others are left for the frame to refuse."""
+    """Masks of the tiles that were drawn from the outlines. Other pictures are refused later, by ``Converter``."""
     names = tuple(tile.stem.upper() for tile in tiles)
     return [file for file in files if file.stem.upper().startswith(names)]
 
 
 def _part(file: File) -> str | None:
-    """By the nearest folder that says training or test; the source's own name counts last."""
+    """The part (train or test) by the nearest folder that names it, last the source's own name."""
     for folder in reversed(file.folders):
         name = plain(folder).removeprefix("monuseg").removeprefix("2018")
         if re.fullmatch(r"(train|training)(data|set|ing|image)*", name):
@@ -92,7 +94,7 @@ def rasterise(content: Content, shape: tuple[int, int]) -> tuple[np.ndarray, Cou
     """Outlines as a label map of ``shape``.
 
     Raises:
-        UserError: The file is no Aperio XML with outlines, or an outline lies outside the tile.
+        UserError: The file is not an Aperio XML file with outlines, or an outline lies outside the tile.
     """
     try:
         regions = ElementTree.fromstring(content.data).findall(".//Regions/Region")

@@ -13,8 +13,8 @@ DESCRIPTIONS = {
 Convert pictures and masks of your own (PNG, JPEG, BMP, TIFF; any sizes; RGB or grey) to nnU-Net's raw format.
 
 IMAGES and MASKS are folders, zip or tar archives, or quoted patterns such as 'data/*_mask.png'. A picture and its mask
-share a name but for what all pictures, or all masks, have before or after it: img_7.jpg with mask_7.png, 7.jpg with
-7_segmentation.png. Nothing is dropped: what does not pair is refused by name.
+share a name apart from a prefix or suffix that all pictures, or all masks, have in common: img_7.jpg with mask_7.png,
+7.jpg with 7_segmentation.png. No file is dropped silently: files that do not pair are an error that names them.
 
 Masks are black and white (or 0 and 1) unless --labels or --colours says what they hold. A file preview.png in the
 dataset's folder shows up to 16 pictures with the outlines of their masks: look at it.""",
@@ -22,9 +22,9 @@ dataset's folder shows up to 16 pictures with the outlines of their masks: look 
 Convert volumes and label maps of your own (.nii, .nii.gz, .nrrd, .mha) to nnU-Net's raw format.
 
 IMAGES and LABELS are folders, zip or tar archives, or quoted patterns such as 'data/*/*_seg.nii.gz'. An image and its
-label map share a name but for what all images, or all label maps, have before or after it. Nothing is dropped: what
-does not pair is refused by name. Label maps must lie where their images lie. A file preview.png in the dataset's folder
-shows up to 16 cases with the outlines of their labels: look at it.""",
+label map share a name apart from a prefix or suffix that all images, or all label maps, have in common. No file is
+dropped silently: files that do not pair are an error that names them. A label map must have the geometry of its image.
+A file preview.png in the dataset's folder shows up to 16 cases with the outlines of their labels: look at it.""",
 }
 EXAMPLES = {
     "pictures": """\
@@ -72,7 +72,7 @@ def add_parsers(datasets: argparse._SubParsersAction) -> None:
         add("images", metavar="IMAGES", help="folder, archive or quoted pattern of the images")
         add("masks", metavar=labels, help=f"folder, archive or quoted pattern of the {labels.lower()}")
         add("dataset_id", type=int, metavar="DATASET_ID", help="nnU-Net's number for the dataset, 1 to 999")
-        add("--name", help=f"name after the number (default: {about.folder}, and the input size if there is one)")
+        add("--name", help=f"the NAME in DatasetXXX_NAME (default: {about.folder}, and the input size if there is one)")
         add(
             "--test",
             nargs="+",
@@ -80,10 +80,22 @@ def add_parsers(datasets: argparse._SubParsersAction) -> None:
             metavar="PATH",
             help=f"images for testing, and their {labels.lower()} if any",
         )
-        add("--labels", nargs="+", default=[], metavar="NAME=VALUE[,VALUE]", help="what the values of a mask mean")
+        add("--labels", nargs="+", default=[], metavar="NAME=VALUE[,VALUE]", help="name of each value of the masks")
         if key == "pictures":
-            add("--colours", "--colors", nargs="+", default=[], metavar="NAME=R,G,B", help="what the colours mean")
-            add("--channels", choices=("auto", "rgb", "grey"), default="auto", help="auto: grey where all pictures are")
+            add(
+                "--colours",
+                "--colors",
+                nargs="+",
+                default=[],
+                metavar="NAME=R,G,B",
+                help="name of each colour of the masks",
+            )
+            add(
+                "--channels",
+                choices=("auto", "rgb", "grey"),
+                default="auto",
+                help="auto: grey if all pictures are grey, else rgb",
+            )
         else:
             add(
                 "--channels",
@@ -92,7 +104,7 @@ def add_parsers(datasets: argparse._SubParsersAction) -> None:
                 metavar="NAME[=PATTERN]",
                 help="names of the channels, with a pattern of file names for each if there are several",
             )
-            add("--resample-mask", action="store_true", help="put label maps on the grids of their images")
+            add("--resample-mask", action="store_true", help="resample label maps to the grids of their images")
         add_common_arguments(parser)
 
 

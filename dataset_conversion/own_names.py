@@ -1,8 +1,8 @@
-"""Files of the user's own data: chosen by patterns, paired by name, named so that nnU-Net takes the names.
+"""Files of the user's own data: chosen by patterns, paired by name, and given names that nnU-Net accepts.
 
-An image and its mask share a name but for what all images, or all masks, have before or after it: ``img_7.jpg`` and
-``mask_7.png``, ``7.jpg`` and ``7_segmentation.png``. What is common to all is cut in whole words or numbers, as little
-of it as pairs the files.
+An image and its mask share a name apart from a prefix or suffix that all images, or all masks, have in common:
+``img_7.jpg`` and ``mask_7.png``, ``7.jpg`` and ``7_segmentation.png``. Prefixes and suffixes are cut off in whole words
+or numbers, and only as many as needed to pair the files.
 """
 
 import fnmatch
@@ -31,7 +31,7 @@ def split_pattern(given: str) -> tuple[Path, str]:
 
 
 def matches(file: File, pattern: str) -> bool:
-    """Whether a file's path, or its name where the pattern is one name, fits, in any case of letters.
+    """Whether a file's path (or its name, if the pattern has no folder) matches, ignoring case.
 
     ``**`` stands for any folders.
     """
@@ -47,14 +47,14 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _common(names: Sequence[tuple[str, ...]]) -> int:
-    """How many words all names begin with; one word at least is left of each."""
+    """Number of leading words that all names share; at least one word of each name is left."""
     shortest = min(map(len, names)) - 1
     return next((i for i in range(shortest) if len({name[i] for name in names}) > 1), max(shortest, 0))
 
 
 def _cuts(names: Sequence[tuple[str, ...]]) -> list[tuple[int, int]]:
-    """Words that may be cut from the beginnings and ends of all names, least first."""
-    if len(names) == 1:  # everything is common to one name: any cut that leaves a word
+    """Numbers of words that may be cut from the beginning and end of all names, smallest first."""
+    if len(names) == 1:  # a single name shares all its words with itself: any cut that leaves a word
         front = back = len(names[0]) - 1
     else:
         front, back = _common(names), _common([name[::-1] for name in names])
@@ -64,7 +64,7 @@ def _cuts(names: Sequence[tuple[str, ...]]) -> list[tuple[int, int]]:
 
 
 def _keys(files: Sequence[File]) -> Iterator[tuple[int, dict[str, File]]]:
-    """Ways to name the files, with what each costs; only ways that name no two files alike."""
+    """Possible ways to shorten the names, with the number of words cut; only ways that keep all names different."""
     stems = [_words(file.stem) for file in files]
     folders = [file.parent.casefold() for file in files]
     for cost, (front, back) in enumerate(_cuts(stems)):
@@ -88,7 +88,7 @@ def _keys(files: Sequence[File]) -> Iterator[tuple[int, dict[str, File]]]:
 def pair_by_name(
     images: Sequence[File], masks: Sequence[File], missing: dict[str, Sequence[File]], kind: str
 ) -> dict[File, File]:
-    """The mask of each image; a line for each file without its partner goes to ``missing``.
+    """The mask of each image; one line for each file without a partner is added to ``missing``.
 
     Raises:
         UserError: Names do not pair, or pair in two ways.
@@ -127,7 +127,7 @@ def pair_by_name(
 
 
 def case_names(files: Sequence[File]) -> list[str]:
-    """Names for nnU-Net: letters, digits, ``_``, ``-`` and ``.`` alone; with the folders where those tell files apart.
+    """Names for nnU-Net, of letters, digits, ``_``, ``-`` and ``.`` only; with folder names if those tell files apart.
 
     Raises:
         UserError: Two files would have the same name.
@@ -158,27 +158,27 @@ def parse_labels(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
     for part in given:
         name, equals, values = part.partition("=")
         if not equals or not name or not values or name in labels:
-            raise UserError(f"--labels and --colours take parts like polyp=1, each name once; got {part!r}")
+            raise UserError(f"--labels and --colours take entries like polyp=1, each name once; got {part!r}")
         labels[name] = tuple(values.split(","))
     if list(labels).index("background") if "background" in labels else 0:
         labels = {"background": labels.pop("background")} | labels
-    if "ignore" in labels:  # nnU-Net wants it last
+    if "ignore" in labels:  # nnU-Net expects it to be the last
         labels["ignore"] = labels.pop("ignore")
     return labels
 
 
 def value_lookup(labels: dict[str, tuple[str, ...]]) -> dict[int, int]:
-    """New value of each value in the source; background keeps 0 where it is not named.
+    """The new value of each value in the source; background is 0 unless it is named.
 
     Raises:
-        UserError: A value is no whole number from 0 to 65535, or belongs to two labels.
+        UserError: A value is not a whole number from 0 to 65535, or belongs to two labels.
     """
     lookup: dict[int, int] = {}
     names = ["background", *(name for name in labels if name != "background")]
     for new, name in enumerate(names):
         for text in labels.get(name, ("0",)):
             if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
-                raise UserError(f"--labels: {text!r} of {name} is no whole number from 0 to 65535")
+                raise UserError(f"--labels: {text!r} of {name} is not a whole number from 0 to 65535")
             if int(text) in lookup:
                 raise UserError(f"--labels: the value {text} belongs to {names[lookup[int(text)]]} and to {name}")
             lookup[int(text)] = new

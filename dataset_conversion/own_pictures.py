@@ -1,7 +1,7 @@
 """Any 2D dataset: pictures and masks that pair by name.
 
-Masks are black and white; or hold a value for each label (``--labels``), or a colour (``--colours``). Pictures are
-written as RGB, or as one grey channel where all are grey; grey pictures of 16 bits keep their values.
+Masks are black and white, or hold a value for each label (``--labels``), or a colour (``--colours``). Pictures are
+written as RGB, or with one grey channel if all of them are grey; 16-bit grey pictures keep their values.
 """
 
 import re
@@ -30,15 +30,15 @@ from nnunet_attn.dataset_conversion.sources import Content, File
 from nnunet_attn.errors import UserError
 
 CHANNELS = {"rgb": ("R", "G", "B"), "grey": ("grey",)}
-_LOOKED_AT = 16  # pictures that decide whether all are grey
+_LOOKED_AT = 16  # number of pictures that are read to decide whether all are grey
 
 
 def discover(files: list[File], *, patterns: Sequence[str], test: int, channels: str, read: ReadMask) -> Found:
-    """Pair the files of each two paths: images with masks, then test images with theirs.
+    """Pair images with masks (the first two paths), then test images with their masks.
 
     Args:
         files: The source.
-        patterns: For each path that was given; empty for all files.
+        patterns: One pattern for each path that was given; an empty one selects all files.
         test: How many of the paths are for testing: 0, 1 (images alone) or 2.
         channels: ``rgb``, ``grey`` or ``auto``.
         read: Reads a mask.
@@ -77,7 +77,7 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
 
 
 def choose(files: Sequence[File], patterns: Sequence[str], wanted: Callable[[File], bool]) -> list[list[File]]:
-    """Files of each path that fit its pattern; a file that fits a later pattern of the same folder is that one's.
+    """Files of each path that match its pattern; of several patterns for the same folder, the last match counts.
 
     Raises:
         UserError: The same folder was given twice without patterns that tell the files apart.
@@ -92,7 +92,8 @@ def choose(files: Sequence[File], patterns: Sequence[str], wanted: Callable[[Fil
             both = [file for file in chosen[earlier] if file.shown in taken]
             if both and not patterns[later]:
                 raise UserError(
-                    f"{both[0]} would be image and mask: give folders of their own, or a pattern for the masks such as "
+                    f"{both[0]} would be image and mask at once: use separate folders, or a pattern for the masks "
+                    "such as "
                     "'FOLDER/*_mask.png'"
                 )
             chosen[earlier] = [file for file in chosen[earlier] if file.shown not in taken]
@@ -100,7 +101,7 @@ def choose(files: Sequence[File], patterns: Sequence[str], wanted: Callable[[Fil
 
 
 def left_over(files: Sequence[File], patterns: Sequence[str], chosen: Sequence[Sequence[File]]) -> list[File]:
-    """Files of paths with a pattern that no pattern chose."""
+    """Files of paths with a pattern that match no pattern."""
     taken = {file.shown for group in chosen for file in group}
     patterned = {file.container for file in files if patterns[file.origin]}
     rest = [file for file in files if file.container in patterned and file.shown not in taken]
@@ -127,32 +128,32 @@ def as_grey(picture: Image.Image, content: Content) -> tuple[Image.Image, Counte
         picture, _ = as_rgb(picture, content)
         red, green, blue = picture.split()
         if not red.tobytes() == green.tobytes() == blue.tobytes():
-            raise UserError(f"{content} has colours, and other pictures are grey; give --channels rgb")
+            raise UserError(f"{content} has colours, while other pictures are grey; give --channels rgb")
         return red, Counter()
     if picture.mode in ("LA", "RGBA"):
         return as_grey(as_rgb(picture, content)[0], content)
     if picture.mode != "L":
-        raise UserError(f"{content} is a picture of mode {picture.mode}; grey values of 8 or 16 bits are expected")
+        raise UserError(f"{content} is a picture of mode {picture.mode}; expected grey values of 8 or 16 bits")
     return picture, Counter()
 
 
 def _values(content: Content) -> np.ndarray:
     picture = open_picture(content)
     if picture.info["lossy"]:
-        raise UserError(f"{content} is a JPEG, which changes the values of labels; a lossless file is expected")
+        raise UserError(f"{content} is a JPEG, whose compression changes label values; expected a lossless file")
     if orientation(picture) != 1:
-        raise UserError(f"{content} is a mask that asks to be turned when shown (EXIF); turn it first")
+        raise UserError(f"{content} is a mask with an EXIF orientation tag; rotate its pixels and drop the tag first")
     if picture.mode in ("RGBA", "LA"):
         picture = picture.convert(picture.mode[:-1])
     if picture.mode == "1":
         return np.asarray(picture, np.uint8)
-    array = np.asarray(picture)  # of a palette, its indices
+    array = np.asarray(picture)  # for a palette picture, the indices
     if array.ndim == 3:
         if (array != array[..., :1]).any():
-            raise UserError(f"{content} is a mask in colours; give --colours name=red,green,blue")
+            raise UserError(f"{content} is a coloured mask; give --colours name=red,green,blue")
         array = array[..., 0]
     if array.dtype.kind not in "ui":
-        raise UserError(f"{content} holds {array.dtype} values; labels are whole numbers")
+        raise UserError(f"{content} holds {array.dtype} values; expected whole numbers")
     return array
 
 
@@ -183,9 +184,9 @@ def read_colours(
     """
     picture = open_picture(content)
     if picture.info["lossy"]:
-        raise UserError(f"{content} is a JPEG, which changes the colours of labels; a lossless file is expected")
+        raise UserError(f"{content} is a JPEG, whose compression changes label colours; expected a lossless file")
     if orientation(picture) != 1 or picture.mode.startswith(("I", "F")):
-        raise UserError(f"{content} is no upright mask of 8-bit colours")
+        raise UserError(f"{content} is not a mask of 8-bit colours, or has an orientation tag")
     array = np.asarray(picture.convert("RGB")).astype(np.uint32)
     codes = array[..., 0] << 16 | array[..., 1] << 8 | array[..., 2]
     label, unknown = np.zeros(codes.shape, np.uint8), np.ones(codes.shape, bool)
@@ -209,18 +210,23 @@ def _colour(text: Sequence[str], name: str) -> tuple[int, int, int]:
             return tuple(map(int, text))
         return ImageColor.getcolor(joined, "RGB")
     except ValueError as error:
-        raise UserError(f"--colours: {joined!r} of {name} is no colour; write red,green,blue from 0 to 255") from error
+        raise UserError(
+            f"--colours: {joined!r} of {name} is not a colour; write red,green,blue from 0 to 255"
+        ) from error
 
 
 def encode(images: tuple[Content, ...], labels: tuple[Content, ...], *, read: ReadMask, channels: str) -> Encoded:
-    """Picture and mask of a case; without a mask, of a test case, the picture alone."""
+    """Picture and mask of a case; for a test case without a mask, the picture only."""
     convert = partial(_as_channels, channels=channels)
     if labels:
         label, notes, facts = read(labels[0])
         return encode_with_label(images[0], label, labels[0], notes, facts, convert)
     picture = open_picture(images[0])
     if orientation(picture) != 1:
-        raise UserError(f"{images[0]} asks to be turned when shown (EXIF), and has no mask to tell; turn it first")
+        raise UserError(
+            f"{images[0]} has an EXIF orientation tag, and no mask shows whether to apply it; rotate its pixels and "
+            "drop the tag first"
+        )
     picture, notes = convert(picture, images[0])
     shape = picture.size[::-1]
     return Encoded((encode_png(picture),), None, shape, {}, notes)
@@ -243,17 +249,17 @@ def make_converter(
     """The converter for pictures and masks of the user's own.
 
     Args:
-        patterns: For each path: images, masks, test images, test masks.
+        patterns: One for each path: images, masks, test images, test masks.
         test: How many of the paths are for testing.
         labels: ``name=value`` for masks that hold a value for each label.
         colours: ``name=red,green,blue`` for masks that hold a colour for each label.
-        channels: ``rgb``, ``grey``, or ``auto``: grey where all pictures are.
+        channels: ``rgb``, ``grey``, or ``auto``: grey if all pictures are grey.
 
     Raises:
-        UserError: The arguments do not fit.
+        UserError: The arguments do not fit together.
     """
     if labels and colours:
-        raise UserError("give --labels or --colours: a mask holds values or colours")
+        raise UserError("give either --labels or --colours: a mask holds values or colours")
     named = parse_labels(colours or labels)
     names = tuple(name for name in named if name != "background") or ("foreground",)
     read = read_mask

@@ -1,8 +1,8 @@
 """Any 3D dataset: volumes of one or several channels and label maps that pair by name, as NIfTI, NRRD or MHA.
 
 NIfTI images keep their bytes; NRRD and MHA are written as NIfTI with the geometry that SimpleITK reads. Image and label
-map must lie at the same place in space; a label map whose header alone differs slightly can be put on the image's grid
-with ``--resample-mask`` (nearest neighbour).
+map must have the same geometry. A label map whose header differs slightly can be resampled to the image's grid with
+``--resample-mask`` (nearest neighbour).
 """
 
 import itertools
@@ -27,26 +27,28 @@ from nnunet_attn.dataset_conversion.volumes import check_geometry, compressed, e
 from nnunet_attn.errors import UserError
 
 SUFFIX = re.compile(r"\.(nii|nii\.gz|nrrd|mha)$", re.IGNORECASE)
-SLIGHT = 2.0  # voxel edges that a label map may be displaced to be offered resampling
+SLIGHT = 2.0  # up to this displacement, in voxels, the message suggests --resample-mask
 MOST_LOST = 0.2  # share of the foreground's volume that resampling may change
 
 
 def is_volume(file: File) -> bool:
-    """Whether the name is that of a volume in one file."""
+    """Whether a file of this name holds a whole volume."""
     return SUFFIX.search(file.basename) is not None
 
 
 def _channel_patterns(channels: Sequence[str]) -> dict[str, str]:
-    """Name and file pattern of each channel; nnU-Net's own suffixes where several are named without patterns.
+    """Name and file pattern of each channel; several names without patterns stand for nnU-Net's suffixes.
 
     Raises:
         UserError: A name comes twice, or only some have patterns.
     """
     parts = [part.partition("=") for part in channels]
     if len({name for name, _, _ in parts}) < len(parts) or not all(name for name, _, _ in parts):
-        raise UserError(f"--channels takes names, each once, or parts like T1=*_t1.nii.gz; got {' '.join(channels)}")
+        raise UserError(f"--channels takes names, each once, or entries like T1=*_t1.nii.gz; got {' '.join(channels)}")
     if len({bool(equals) for _, equals, _ in parts}) > 1:
-        raise UserError("--channels: give a pattern for each channel (T1=*_t1.nii.gz T2=*_t2.nii.gz), or for none")
+        raise UserError(
+            "--channels: give a pattern for each channel (T1=*_t1.nii.gz T2=*_t2.nii.gz), or for none of them"
+        )
     if parts[0][1]:
         return {name: pattern for name, _, pattern in parts}
     if len(parts) == 1:
@@ -55,11 +57,11 @@ def _channel_patterns(channels: Sequence[str]) -> dict[str, str]:
 
 
 def discover(files: list[File], *, patterns: Sequence[str], test: int, channels: Sequence[str]) -> Found:
-    """Pair the files of each two paths: images with label maps, then test images with theirs."""
+    """Pair images with label maps (the first two paths), then test images with their label maps."""
     for file in files:
         if re.search(r"\.(mhd|nhdr|hdr|img|raw|dcm|ima)$", file.basename, re.IGNORECASE):
             raise UserError(
-                f"{file} is DICOM or one of two files of a volume; write volumes as one file first (.nii.gz, .nrrd or "
+                f"{file} is DICOM or one of a pair of files; convert volumes to single files first (.nii.gz, .nrrd or "
                 ".mha; dcm2niix does it for DICOM)"
             )
     chosen = choose(files, patterns, is_volume)
@@ -78,7 +80,9 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
                 raise UserError(f"there are no .nii, .nii.gz, .nrrd or .mha volumes{where} among the {part} images")
         for one, other in itertools.combinations(images, 2):
             if both := set(one) & set(other):
-                raise UserError(f"{min(both, key=str)} fits the patterns of two channels; make them narrower")
+                raise UserError(
+                    f"{min(both, key=str)} matches the patterns of two channels; make the patterns narrower"
+                )
         others = [pair_by_name(images[0], channel, missing, "further channel") for channel in images[1:]]
         labels: Mapping[File, File] = {}
         if first + 1 < len(patterns):
@@ -108,7 +112,7 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
 
 
 def _names(files: Sequence[File], by_channel: Mapping[str, str]) -> list[str]:
-    """Names of the files without what the pattern of their channel has at the end."""
+    """File names without the end of their channel's pattern."""
     pattern = next(iter(by_channel.values()))
     end = re.escape(SUFFIX.sub("", pattern).rpartition("*")[2].removesuffix("."))
     names = [re.sub(r"^[_-]+|[_-]+$", "", re.sub(f"{end}$", "", n, flags=re.IGNORECASE)) for n in case_names(files)]
@@ -116,15 +120,15 @@ def _names(files: Sequence[File], by_channel: Mapping[str, str]) -> list[str]:
 
 
 def _as_nifti(content: Content) -> Content:
-    """A NIfTI file as it is; NRRD and MHA as NIfTI.
+    """The bytes of a NIfTI file unchanged, and those of NRRD and MHA converted to NIfTI.
 
     Raises:
-        UserError: The file is truncated, damaged, or no volume.
+        UserError: The file is truncated, damaged, or not a volume.
     """
     if content.data.startswith(b"NRRD"):
         header, *voxels = re.split(rb"\r?\n\r?\n", content.data, maxsplit=1)
         if re.search(rb"^data ?file:", header, re.IGNORECASE | re.MULTILINE):
-            raise UserError(f"{content} is a header whose voxels lie in another file; write the volume as one file")
+            raise UserError(f"{content} is a header whose voxels are in another file; write the volume as one file")
         if re.search(rb"^encoding:\s*(gz|gzip)\s*$", header, re.IGNORECASE | re.MULTILINE):
             _check_compressed(content, b"".join(voxels), zlib.MAX_WBITS | 16)
         return _through_itk(content, ".nrrd")
@@ -135,10 +139,12 @@ def _as_nifti(content: Content) -> Content:
 
 
 def _check_mha(content: Content) -> None:
-    """ITK reads a damaged .mha without an error."""
+    """Check an .mha file, since ITK reads a damaged one without an error."""
     match = re.search(rb"ElementDataFile\s*=\s*(\S+)\r?\n", content.data)
     if match is None or match[1] != b"LOCAL":
-        raise UserError(f"{content} is a header whose voxels lie in another file, or cut; write the volume as one file")
+        raise UserError(
+            f"{content} is a header whose voxels are in another file, or is truncated; write the volume as one file"
+        )
     facts = dict(re.findall(rb"^(\w+)\s*=\s*([^\r\n]*)", content.data[: match.end()], re.MULTILINE))
     sizes = {b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"FLOAT": 4, b"DOUBLE": 8,
              b"LONG": 8, b"ULONG": 8, b"LONG_LONG": 8, b"ULONG_LONG": 8}  # fmt: skip
@@ -156,7 +162,7 @@ def _check_mha(content: Content) -> None:
 
 
 def _check_compressed(content: Content, stream: bytes, wbits: int) -> None:
-    """ITK reads a damaged stream without an error; zlib checks its end and its checksum."""
+    """Decompress with zlib, which checks end and checksum; ITK reads a damaged stream without an error."""
     try:
         reader = zlib.decompressobj(wbits)
         while stream and not reader.eof:
@@ -197,7 +203,7 @@ def encode(
     notes: Counter[str] = Counter()
     if resample:
         label, moved = _resampled(volumes[0], label)
-        notes += Counter({"label maps put on the grid of their image": int(moved)})
+        notes += Counter({"label maps resampled to the grid of their image": int(moved)})
     mask = read_nifti(label)
     if mask.array.shape != arrays[0].shape:
         raise UserError(
@@ -215,7 +221,7 @@ def _new_values(array: np.ndarray, label: Content, lookup: Mapping[int, int] | N
     values = np.unique(array)
     if (values != np.floor(values)).any() or values[0] < 0 or values[-1] > (255 if lookup is None else 65535):
         wrong = next(v for v in values if v != np.floor(v) or v < 0 or v > 255)
-        raise UserError(f"{label} holds the label value {wrong:g}; whole numbers from 0 to 255 are expected")
+        raise UserError(f"{label} holds the label value {wrong:g}; expected whole numbers from 0 to 255")
     if lookup is None:
         return array.astype(np.uint8)
     if unknown := sorted({int(v) for v in values} - lookup.keys()):
@@ -234,20 +240,20 @@ def _compare_places(image: bytes, label: bytes, shown: Content, shown_label: Con
         try:
             check_geometry(*paths, (str(shown), str(shown_label)))
         except UserError as error:
-            raise UserError(f"{error}; if only the header is off, give --resample-mask") from error
+            raise UserError(f"{error}; if only the header is wrong, give --resample-mask") from error
 
 
 def _resampled(image: Content, label: Content) -> tuple[Content, bool]:
-    """The label map on the image's grid, by nearest neighbour, and whether that changed anything.
+    """The label map resampled to the image's grid (nearest neighbour), and whether any voxel changed.
 
     Raises:
-        UserError: Much of the foreground would be lost: the two do not show the same place.
+        UserError: Much of the foreground would be lost: the two do not show the same region.
     """
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory() as scratch:
         volumes = []
         for name, content in (("image", image), ("label", label)):
-            read_nifti(content)  # complete, and of numbers
+            read_nifti(content)  # raises unless it is complete and holds numbers
             path = Path(scratch, f"{name}.nii.gz" if content.data.startswith(b"\x1f\x8b") else f"{name}.nii")
             path.write_bytes(content.data)
             try:
@@ -261,7 +267,7 @@ def _resampled(image: Content, label: Content) -> tuple[Content, bool]:
         )
         if abs(before - after) > MOST_LOST * before:
             raise UserError(
-                f"{label} and its image {image} do not lie at the same place: of {before:.0f} mm3 of foreground, "
+                f"{label} and its image {image} do not show the same region: of {before:.0f} mm3 of foreground, "
                 f"{after:.0f} would be left on the image's grid"
             )
         path = Path(scratch, "new.nii")
@@ -274,7 +280,7 @@ def _resampled(image: Content, label: Content) -> tuple[Content, bool]:
 
 
 def name_labels(values: set[int]) -> dict[str, int]:
-    """Names for labels that were not named: 1, 2, ... as nnU-Net wants them.
+    """Names for labels if the user gave none: nnU-Net expects the values 1, 2, ...
 
     Raises:
         UserError: The values are not consecutive.
@@ -282,11 +288,11 @@ def name_labels(values: set[int]) -> dict[str, int]:
     highest = max(values, default=0)
     if absent := sorted(set(range(1, highest + 1)) - values):
         raise UserError(
-            f"the label maps hold the values {sorted(values | {0})}, without {absent[:5]}: nnU-Net wants consecutive "
+            f"the label maps hold the values {sorted(values | {0})}, without {absent[:5]}: nnU-Net expects consecutive "
             "ones; give --labels with a name for each, such as liver=2 tumour=4"
         )
     if not highest:
-        raise UserError("no label map holds a label; the wrong files?")
+        raise UserError("all label maps are empty; are these the right files?")
     return {"background": 0} | {f"label{value}": value for value in range(1, highest + 1)}
 
 
@@ -301,14 +307,14 @@ def make_converter(
     """The converter for volumes and label maps of the user's own.
 
     Args:
-        patterns: For each path: images, label maps, test images, test label maps.
+        patterns: One for each path: images, label maps, test images, test label maps.
         test: How many of the paths are for testing.
-        labels: ``name=value``; without, labels are named by the values that occur.
+        labels: ``name=value``; if not given, labels are named after the values that occur.
         channels: Names, or ``name=pattern`` for each channel.
-        resample_mask: Put label maps on the grid of their images.
+        resample_mask: Resample label maps to the grids of their images.
 
     Raises:
-        UserError: The arguments do not fit.
+        UserError: The arguments do not fit together.
     """
     named = parse_labels(labels)
     return Converter(

@@ -1,4 +1,4 @@
-"""Which file belongs to which case: names taken apart, pictures paired with their masks."""
+"""Find out which file belongs to which case, by names; pair pictures with their masks."""
 
 import re
 from collections import defaultdict
@@ -8,14 +8,14 @@ from nnunet_attn.dataset_conversion.pictures import SUFFIX
 from nnunet_attn.dataset_conversion.sources import File, plain
 from nnunet_attn.errors import UserError
 
-# names of folders, as ``plain`` leaves them
+# names of folders, as returned by ``plain``
 IMAGES = {"image", "img", "original", "orig", "originalimage", "picture", "frame", "photo", "data", "input"}
 MASKS = {"mask", "groundtruth", "gt", "label", "annotation", "segmentation", "seg", "target", "output"}  # fmt: skip
 RENUMBERED = (
-    "this is a repackaged copy, whose frames may be renumbered: nothing tells which are of the same sequence (if they "
+    "this is a repackaged copy whose frames may be renumbered, so their sequences are unknown (if they "
     "have the original's numbers, {}, give --original-numbers)"
 )
-# folders of pictures that were drawn from images and masks, as ``plain`` leaves them
+# folders of figures that show images and masks together, as returned by ``plain``
 _DRAWN = {
     "annotatedimage",
     "overlay",
@@ -31,13 +31,13 @@ _MARK = r"(mask|gt|label|seg|segmentation|groundtruth|ground_truth|annotation|an
 
 
 def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?!)") -> dict[str, File]:
-    """Files by the part of their name that the group ``id`` of ``pattern`` finds; leading zeros of a number are cut.
+    """Files by their id: the part of the name that matches the group ``id`` of ``pattern``, without leading zeros.
 
     Args:
         files: The files of one kind.
-        pattern: Of a whole file name, in any case of letters.
-        example: A right name, for messages.
-        skip: Names to pass over.
+        pattern: Matches whole file names, ignoring case.
+        example: A valid name, for messages.
+        skip: Names to ignore.
 
     Raises:
         UserError: A file has another name, or two have the same id.
@@ -48,10 +48,12 @@ def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?
             continue
         match = re.fullmatch(pattern, file.basename, re.IGNORECASE)
         if match is None:
-            raise UserError(f"{file} has an unexpected name; names here are like {example}: rename it or take it out")
+            raise UserError(
+                f"{file} has an unexpected name; names should look like {example}: rename it or take it out of SOURCE"
+            )
         key = str(int(match["id"])) if match["id"].isdecimal() else match["id"]
         if key in found:
-            raise UserError(f"{file} and {found[key]} are both {key}; keep one of them")
+            raise UserError(f"{file} and {found[key]} both have the id {key}; keep one of them")
         found[key] = file
     return found
 
@@ -59,7 +61,7 @@ def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?
 def pair(
     images: Mapping[str, File], labels: Mapping[str, File], missing: dict[str, Sequence[File]], kind: str = "mask"
 ) -> dict[str, tuple[File, File]]:
-    """Image and label of each id that has both; a line for each that has not goes to ``missing``, with the file."""
+    """Image and label of each id that has both; for others, a line of text and the file are added to ``missing``."""
     counts = f"({len(images)} images, {len(labels)} {kind}s)"
     for have, lack, what in ((images, labels, kind), (labels, images, "image")):
         where = next(iter(lack.values())).place if lack else "SOURCE"
@@ -68,12 +70,12 @@ def pair(
     return {key: (images[key], labels[key]) for key in images if key in labels}
 
 
-# folders of other datasets that come in the same download, as PraNet's test sets do, as ``plain`` leaves them
+# folders of other datasets in the same download (such as PraNet's test sets), as returned by ``plain``
 _DATASETS = {"cvc300", "cvcclinicdb", "cvccolondb", "etislaribpolypdb", "etis", "kvasir", "kvasirseg", "endoscene"}
 
 
 def other_datasets(files: Iterable[File], own: set[str]) -> list[File]:
-    """Files below folders that are named as other polyp datasets are."""
+    """Files below folders that are named like other polyp datasets."""
     return [file for file in files if {plain(folder) for folder in file.folders[1:]} & (_DATASETS - own)]
 
 
@@ -82,7 +84,7 @@ def _stems(pairs: Mapping[str, tuple[File, File]]) -> set[str]:
 
 
 def is_picture(file: File) -> bool:
-    """Whether the name is that of a picture."""
+    """Whether a file of this name is a picture."""
     return re.search(SUFFIX + "$", file.basename, re.IGNORECASE) is not None
 
 
@@ -96,22 +98,22 @@ def find_pairs(
     masks: set[str] = MASKS,
     prefer: Sequence[str] = (),
 ) -> tuple[str, dict[str, tuple[File, File]], list[File]]:
-    """Pictures and masks of the same names in two folders, side by side or the only two of their kinds.
+    """Pair pictures and masks of the same names in two folders (side by side, or the only two of their kinds).
 
     Args:
         files: The source.
-        missing: Takes a line for each picture without mask and mask without picture.
+        missing: Receives a line for each picture without mask and each mask without picture.
         ids: Pattern of file names without suffix.
         example: A right file name, for messages.
-        images: Names of folders of pictures, as ``plain`` leaves them.
+        images: Names of folders of pictures, as returned by ``plain``.
         masks: Names of folders of masks.
-        prefer: Patterns; of several pairs of folders, the one whose path the earliest of them finds is taken.
+        prefer: Patterns that choose between several pairs of folders: the first one that matches a pair's path decides.
 
     Returns:
-        The folders, the pairs, and pictures that show the same again: of other pairs of folders, or drawn.
+        The folders, the pairs, and redundant pictures (from other pairs of folders, or figures).
 
     Raises:
-        UserError: No pair of folders or too many are found, or a file is named otherwise.
+        UserError: No pair of folders is found, or several, or a file has an unexpected name.
     """
     by_folder = defaultdict(list)
     for file in files:

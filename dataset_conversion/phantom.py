@@ -1,10 +1,10 @@
 """A cardiac phantom in ACDC's own layout: short-axis cine MR slices with right ventricle, myocardium, left ventricle.
 
-It stands in for ACDC where there is none to download (quickstart, tests). Anatomy in brief, with sizes in mm: the left
+It replaces ACDC where the data is not at hand (quickstart, tests). The anatomy, with sizes in mm: the left
 ventricle is a cone with rounded apex inside a muscle ring that thickens when it contracts; the right ventricle is a
 crescent that wraps the septum; around them lie lungs (dark), liver, chest wall with fat (as bright as blood), a
 descending aorta and vessels (blood outside the heart). Papillary muscles, a bias field, partial volume and Rician
-noise keep thresholds from solving it. Everything is drawn from one seed.
+noise make it too hard for plain thresholds. Everything is drawn from one seed.
 """
 
 from pathlib import Path
@@ -21,14 +21,14 @@ RV, MYO, LV = 1, 2, 3
 
 
 def _inside(x: np.ndarray, y: np.ndarray, cx: float, cy: float, rx: Any, ry: Any, angle: float = 0.0) -> np.ndarray:
-    """Squared normalised distance from an ellipse's centre; below 1 is inside. Lengths in mm."""
+    """Squared normalised distance from the centre of an ellipse (lengths in mm); inside it is below 1."""
     dx, dy = x - cx, y - cy
     u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
     return (u / rx) ** 2 + (v / ry) ** 2
 
 
 class _Patient:
-    """The random facts of one patient, from which each frame is drawn."""
+    """The randomly drawn properties of one patient, from which each frame is rendered."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -38,7 +38,7 @@ class _Patient:
         self.wall = rng.uniform(7.5, 11)
         self.rv_size = rng.uniform(0.95, 1.25)
         self.ejection = rng.uniform(0.62, 0.8)  # radius at end systole over radius at end diastole
-        self.drift = rng.uniform(-1.2, 1.2, 2)  # of the axis, mm per slice
+        self.drift = rng.uniform(-1.2, 1.2, 2)  # of the left ventricle's axis, mm per slice
         self.body = rng.uniform(78, 90), rng.uniform(62, 74)
         self.blood, self.muscle = rng.uniform(190, 240), rng.uniform(85, 120)
         self.fat, self.lung = rng.uniform(200, 260), rng.uniform(15, 35)
@@ -97,7 +97,7 @@ class _Patient:
         outer: float,
         size: float,
     ) -> None:
-        """A crescent: an ellipse beside the septum less the left ventricle, with a thin wall."""
+        """A crescent with a thin wall: an ellipse beside the septum; the left ventricle is drawn over it."""
         if size < 0.45:
             return
         reach = outer * 0.72
@@ -143,7 +143,7 @@ def write_patient(folder: Path, seed: int) -> None:
 
 
 def write_phantom(folder: Path, *, training: int = 12, test: int = 4, seed: int = 0) -> Path:
-    """Write ``database/training`` and ``database/testing`` below ``folder`` as ACDC has them; returns ``database``."""
+    """Write ``database/training`` and ``database/testing`` in ``folder``, as in ACDC; returns ``database``."""
     database = Path(folder) / "database"
     for i in range(training):
         write_patient(database / "training" / f"patient{i + 1:03d}", seed * 1000 + i)

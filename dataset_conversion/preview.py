@@ -1,4 +1,4 @@
-"""A contact sheet: up to 16 cases with the outlines of their labels, so that a glance tells whether all went right."""
+"""A contact sheet: up to 16 cases with the outlines of their labels, to check a conversion at a glance."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ COLOURS = (
 
 
 def choose(results: Sequence[Result], most: int = MOST) -> list[tuple[Result, str]]:
-    """Cases to show, with remarks: the smallest and largest structure, one without any, others spread by size."""
+    """Cases to show, with remarks: smallest and largest structure, an empty case, and others spread over sizes."""
     structures = sorted(
         (count, result.case.name, value)
         for result in results
@@ -43,7 +43,7 @@ def choose(results: Sequence[Result], most: int = MOST) -> list[tuple[Result, st
 
 
 def write_preview(folder: Path, results: Sequence[Result], labels: Mapping[str, int]) -> None:
-    """Write ``preview.png`` below the dataset's folder, with the names of the labels in their colours."""
+    """Write ``preview.png`` into the dataset's folder, with the labels' names in their colours."""
     shown = choose(results)
     if not shown:
         return
@@ -94,7 +94,7 @@ def _tile(folder: Path, result: Result) -> Image.Image:
 
 
 def _slice(folder: Path, result: Result) -> tuple[Image.Image, np.ndarray | None]:
-    """A picture, or of a volume the slice with most foreground, with its labels."""
+    """A picture and its labels; of a volume, the slice with most foreground."""
     if result.image.endswith(".png"):
         with Image.open(folder / result.image) as picture:
             image = _grey(np.asarray(picture)) if picture.mode.startswith("I") else picture.convert("RGB")

@@ -1,6 +1,6 @@
-"""One file of a download, in an unpacked folder or inside an archive, and names without what does not matter.
+"""One file of a download, in an unpacked folder or inside an archive; normalised names.
 
-Members of zip and tar archives are read by name into memory, so that no name in an archive can reach the disk.
+Members of zip and tar archives are read into memory, so that no path in an archive is ever used on disk.
 """
 
 import functools
@@ -22,13 +22,13 @@ RUBBISH = re.compile(
 
 
 def printable(text: str) -> str:
-    """Text for one line of a message: no line ends or other control characters, no bytes that are not Unicode."""
+    """Text in one line for a message, without control characters and invalid Unicode."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def plain(name: str) -> str:
-    """A name without what does not matter: case, blanks, ``_`` and ``-``, and the s of a plural."""
+    """A name normalised for comparison: lower case, without blanks, ``_``, ``-`` and a plural s."""
     return re.sub(r"[\s_\-]+", "", unicodedata.normalize("NFC", name)).casefold().removesuffix("s")
 
 
@@ -37,14 +37,14 @@ class File:
     """One file of a source.
 
     Attributes:
-        name: Path inside the folder or archive, with forward slashes; archives inside are folders of their names.
-        shown: What messages call the file.
+        name: Path inside the folder or archive, with forward slashes; an archive inside is a folder of that name.
+        shown: The file's name in messages.
         container: The folder or archive to read from.
         top: Name of the folder or archive that was given as SOURCE.
         member: Name inside ``container``: in a zip archive as it is stored there, in a folder its path.
         span: Offset and length inside a tar archive.
         size: Number of bytes.
-        origin: Which of the paths that were given as SOURCE it comes from, counted from 0.
+        origin: Index of the path in SOURCE that it comes from.
     """
 
     name: str
@@ -70,24 +70,24 @@ class File:
 
     @property
     def place(self) -> str:
-        """What messages call the folder that the file lies in."""
+        """The name of the file's folder in messages."""
         return self.shown[: -len(printable(self.basename))].rstrip("/\\ :") or "."
 
     @property
     def parent(self) -> str:
-        """Path of the folder inside the source; ``.`` at its top."""
+        """Path of the file's folder inside the source; ``.`` at the top."""
         return str(PurePosixPath(self.name).parent)
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Names of all folders above the file, the source's own first."""
+        """Names of all folders above the file, starting with the source itself."""
         return self.top, *PurePosixPath(self.name).parts[:-1]
 
     def read(self) -> bytes:
         """The bytes of the file.
 
         Raises:
-            UserError: The archive is damaged or encrypted there.
+            UserError: This member of the archive is damaged or encrypted.
         """
         if self.span is not None:
             offset, size = self.span
@@ -107,7 +107,7 @@ class File:
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file, and what messages call it."""
+    """The bytes of a file, and its name in messages."""
 
     shown: str
     data: bytes
@@ -123,5 +123,5 @@ def open_zip(path: Path) -> zipfile.ZipFile:
 
 
 def without_rubbish(files: Iterable[File]) -> list[File]:
-    """The files that are none of ``RUBBISH``."""
+    """The files without those that match ``RUBBISH``."""
     return [file for file in files if not RUBBISH.search(file.name)]

@@ -1,4 +1,4 @@
-"""What is to be told of a conversion: how the source was read, sizes, shares of labels, notes that name their files."""
+"""The summary of a conversion: how the source was read, sizes, shares of labels, and notes that name files."""
 
 import math
 import re
@@ -11,9 +11,9 @@ from nnunet_attn.dataset_conversion.listing import Source
 
 
 def reading(source: Source, found: Found) -> list[str]:
-    """How each folder was read: counts of images, labels, and files that are not needed.
+    """One line for each folder: how many files were images, labels, and so on, or not needed.
 
-    Folders whose names differ in numbers alone share a line.
+    Folders whose names differ only in numbers share a line.
     """
     roles = {}
     for case in found.cases:
@@ -33,10 +33,10 @@ def reading(source: Source, found: Found) -> list[str]:
 
 
 def summarise(results: Sequence[Result], labels: Mapping[str, int]) -> dict[str, object]:
-    """Sizes, shares of labels in all pixels, and notes.
+    """Sizes, share of each label in all pixels, and notes.
 
     Args:
-        results: What was written.
+        results: The cases written.
         labels: Names and values of the labels.
     """
     shapes = sorted({result.shape for result in results}, key=lambda shape: (math.prod(shape), shape))
@@ -52,7 +52,7 @@ def summarise(results: Sequence[Result], labels: Mapping[str, int]) -> dict[str,
 
 
 def results_size(shape: Sequence[int]) -> str:
-    """A shape in words; of a picture width first."""
+    """A shape as text; for a picture, width first."""
     return "x".join(map(str, shape[::-1] if len(shape) == 2 else shape))
 
 
@@ -72,10 +72,10 @@ def _absent(results: Sequence[Result], labels: Mapping[str, int]) -> list[str]:
 
 
 def _doubles(results: Sequence[Result]) -> list[str]:
-    """Images whose files are the same, byte for byte: a split may put one on each side."""
+    """A note on images with identical files, since a split may put them on different sides."""
     same = defaultdict(list)
     for result in results:
         images = result.record["inputs"][: len(result.case.image)]
         same[tuple(checksum for _, checksum in images)].append(result.case.name)
     doubles = [" = ".join(names) for names in same.values() if len(names) > 1]
-    return [f"the same image under several names, a split may divide them: {some(doubles)}"] if doubles else []
+    return [f"the same image under several names, which a split may divide: {some(doubles)}"] if doubles else []

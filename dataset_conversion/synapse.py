@@ -2,13 +2,13 @@
 
 Original layout: NIfTI with geometry and the organs' own ids 1 to 13. Repackaged (TransUNet): slices ``.npz`` for
 training and volumes ``.h5`` for testing, clipped to [-125, 275] HU and scaled to [0, 1], without spacing. Slices are
-put back into volumes; spacing is the user's ``--spacing``, or 1 mm and stated as unknown.
+stacked into volumes; the spacing written is the user's ``--spacing``, or else 1 mm with a note that it is unknown.
 
-Repackaged files come in three label orders, and published tables have swapped columns for it. ``btcv``: the ids 1 to
-13, recognised by an id above 8. With ids 0 to 8 only, nothing in a file tells the others apart: ``transunet`` (aorta,
-gallbladder, left kidney, right kidney, liver, pancreas, spleen, stomach) and ``cascade`` (spleen, right kidney, left
-kidney, gallbladder, pancreas, liver, stomach, aorta); then ``--label-order`` must be given. Labels are written in
-TransUNet's order, with names in dataset.json.
+Repackaged files come in three label orders, and published tables have swapped columns because of it. ``btcv`` has the
+ids 1 to 13 and is recognised by an id above 8. The other two have ids 0 to 8 and cannot be told apart by the files:
+``transunet`` (aorta, gallbladder, left kidney, right kidney, liver, pancreas, spleen, stomach) and ``cascade`` (spleen,
+right kidney, left kidney, gallbladder, pancreas, liver, stomach, aorta). For these, ``--label-order`` is required.
+Labels are written in TransUNet's order, with names in dataset.json.
 
 ``--split transunet`` is TransUNet's 18/12 division.
 
@@ -56,7 +56,7 @@ def _name(number: str | int) -> str:
 KNOWN = {*TEST, *SLICES}  # the 30 labelled volumes
 _VOLUME = r"(?P<kind>img|label)(?P<id>\d{4})(_avg)?\.nii(\.gz)?"
 _SLICE = r"case_?(?P<case>\d{4})_slice_?(?P<slice>\d{3,})\.npz"
-_UNKNOWN = "is no labelled volume of BTCV, which are 0001 to 0010 and 0021 to 0040"
+_UNKNOWN = "is not a labelled volume of BTCV; those are 0001 to 0010 and 0021 to 0040"
 
 
 def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequence[float] | None) -> Found:
@@ -64,18 +64,21 @@ def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequen
     arrays = [f for f in files if re.search(r"\.(npz|h5|hdf5)$", f.basename, re.IGNORECASE)]
     if volumes and arrays:
         raise UserError(
-            f"SOURCE holds volumes with geometry ({volumes[0]}) and preprocessed ones ({arrays[0]}), which are the "
+            f"SOURCE holds NIfTI volumes ({volumes[0]}) and preprocessed ones ({arrays[0]}), which are the "
             "same cases; give the folder of one kind as SOURCE"
         )
     if volumes:
         if repackaged_order or spacing:
-            raise UserError("SOURCE holds NIfTI volumes: label order and spacing are known, do not give them")
+            raise UserError(
+                "SOURCE holds NIfTI volumes, whose label order and spacing are known; leave out --label-order and "
+                "--spacing"
+            )
         return _original(volumes)
     if arrays:
         found = _repackaged(arrays)
         order = repackaged_order or _recognised_order(found.cases)
         notes = [*found.notes, f"labels of the source in the order of {order}"]
-        notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown: 1 mm was written")
+        notes.append(f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown; 1 mm was written")
         return Found(found.layout, found.cases, notes, ("CT_clipped",), kind="patient")
     raise UserError(
         "SOURCE holds neither img/imgXXXX.nii.gz with label/labelXXXX.nii.gz (original) nor caseXXXX_sliceYYY.npz or "
@@ -84,13 +87,15 @@ def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequen
 
 
 def _original(volumes: list[File]) -> Found:
-    """By file names, whatever the folders are called; volumes of the test set have no labels."""
+    """Pair files by name, whatever the folders are called; volumes of the test set have no labels."""
     kinds: dict[str, list[File]] = {"img": [], "label": []}
     testing = []
     for file in volumes:
         match = re.fullmatch(_VOLUME, file.basename, re.IGNORECASE)
         if match is None:
-            raise UserError(f"{file} has an unexpected name; names here are like img0001.nii.gz and label0001.nii.gz")
+            raise UserError(
+                f"{file} has an unexpected name; names should look like img0001.nii.gz and label0001.nii.gz"
+            )
         kind = match["kind"].lower()
         tested = {plain(folder) for folder in file.folders} & {"testing", "imagest"} or int(match["id"]) > 40
         (testing if kind == "img" and tested else kinds[kind]).append(file)
@@ -116,7 +121,9 @@ def _repackaged(files: list[File]) -> Found:
         if file.basename.lower().endswith(".npz"):
             match = re.fullmatch(_SLICE, file.basename, re.IGNORECASE)
             if match is None:
-                raise UserError(f"{file} has an unexpected name; slices are like case0005_slice000.npz")
+                raise UserError(
+                    f"{file} has an unexpected name; names of slices should look like case0005_slice000.npz"
+                )
             other = slices[match["case"]].setdefault(int(match["slice"]), file)
             if other is not file:
                 which = "keep one of them" if file.place == other.place else "give one of the folders as SOURCE"
@@ -125,7 +132,7 @@ def _repackaged(files: list[File]) -> Found:
         place = next(iter(parts.values())).place
         if missing := sorted(set(range(max(parts) + 1)) - parts.keys()):
             absent = f"{place}/case{number}_slice{missing[0]:03d}.npz"
-            raise UserError(f"{absent} is missing; slices are put back into volumes")
+            raise UserError(f"{absent} is missing; a volume needs all of its slices")
         if len(parts) != SLICES.get(int(number), len(parts)) or len(parts) == 1:
             raise UserError(
                 f"case{number} has {len(parts)} slices in {place}, and {SLICES.get(int(number), 'more')} when "
@@ -139,7 +146,7 @@ def _repackaged(files: list[File]) -> Found:
     if unknown := [case for case in cases if int(case.name[-4:]) not in KNOWN]:
         raise UserError(f"{unknown[0].image[0]} {_UNKNOWN}")
     if any("224" in file.folders[-1] for file in files):
-        notes.append("training slices were scaled to 224x224 by their makers, test volumes were not")
+        notes.append("the authors of the files resized training slices to 224x224, but not test volumes")
     return Found("repackaged: slices .npz for training, volumes .h5 for testing", cases, notes)
 
 
@@ -149,7 +156,7 @@ def _recognised_order(cases: list[Case]) -> str:
             if read_arrays(Content(str(file), file.read()))[1].max() > len(EIGHT):
                 return "btcv"
     raise UserError(
-        "the files hold the label ids 0 to 8, which circulate in two orders that nothing in the files tells apart; "
+        "the files hold the label ids 0 to 8, which are used in two orders that the files do not tell apart; "
         "give --label-order transunet (TransUNet's own files) or cascade (spleen first)"
     )
 
@@ -164,7 +171,7 @@ def encode(
 ) -> Encoded:
     if labels:
         return encode_nifti(images[0], labels[0], expected=13, lookup=_lookup("btcv", organs))
-    order = repackaged_order or "btcv"  # discover has found an id above 8
+    order = repackaged_order or "btcv"  # ``discover`` found an id above 8
     return encode_arrays(
         images, spacing=spacing or (1, 1, 1), expected=len(ORDERS[order]), lookup=_lookup(order, organs)
     )
@@ -181,16 +188,16 @@ def make_converter(
 
     Args:
         organs: 8 or 13.
-        label_order: Key of ``ORDERS``: order of labels in repackaged files.
+        label_order: Key of ``ORDERS``, the order of labels in repackaged files.
         spacing: Voxel edges along x, y, z in mm, for repackaged files.
 
     Raises:
-        UserError: The arguments do not fit.
+        UserError: The arguments do not fit together.
     """
     if organs not in (8, 13) or label_order not in (None, *ORDERS):
         raise UserError(f"--organs is 8 or 13, --label-order one of {', '.join(ORDERS)}; got {organs}, {label_order}")
     if organs == 13 and label_order not in (None, "btcv"):
-        raise UserError(f"files in the order of {label_order} hold 8 organs; 13 cannot be had from them")
+        raise UserError(f"files in the order of {label_order} hold 8 organs, not 13; give --organs 8")
     check_spacing(spacing)
     names = EIGHT if organs == 8 else tuple(ORGANS)
     settings = {"repackaged_order": label_order, "spacing": spacing}

@@ -1,4 +1,4 @@
-"""The dataset's folder in nnU-Net's raw folder: where it goes, what must not be there, what a conversion wrote."""
+"""The dataset's folder in nnU-Net's raw folder: its path, conflicts with existing data, and its stored records."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ def target_folder(
     """The dataset's folder, and nnU-Net's preprocessed folder if it is known.
 
     Raises:
-        UserError: ``nnUNet_raw`` is not set, or number or name cannot be nnU-Net's.
+        UserError: ``nnUNet_raw`` is not set, or number or name is not valid for nnU-Net.
     """
     if not 1 <= dataset_id <= 999:
         raise UserError(f"DATASET_ID must be between 1 and 999, got {dataset_id}")
@@ -26,7 +26,9 @@ def target_folder(
     results = None
     if raw_folder is None:
         if not os.environ.get("nnUNet_raw"):
-            raise UserError("the variable nnUNet_raw is not set; set it to the folder of nnU-Net's raw datasets")
+            raise UserError(
+                "the environment variable nnUNet_raw is not set; set it to nnU-Net's folder of raw datasets"
+            )
         raw_folder = Path(os.environ["nnUNet_raw"])
         preprocessed_folder = preprocessed_folder or os.environ.get("nnUNet_preprocessed")
         results = os.environ.get("nnUNet_results")
@@ -35,7 +37,7 @@ def target_folder(
         for other in sorted(Path(folder).glob(f"Dataset{dataset_id:03d}*")):
             if other.name != target.name:
                 raise UserError(
-                    f"{other} has the number {dataset_id} too, and nnU-Net allows it only once; "
+                    f"{other} already has the number {dataset_id}, which nnU-Net allows only once; "
                     f"choose another DATASET_ID, or give --name {other.name[11:]}"
                 )
     return target, Path(preprocessed_folder) if preprocessed_folder else None
@@ -50,13 +52,13 @@ def refuse_other_folds(path: Path, folds: list[dict[str, list[str]]]) -> None:
         older = None
     if older != folds:
         raise UserError(
-            f"{path} holds other folds than this conversion; nnU-Net would keep using those. "
+            f"{path} holds other folds than this conversion, and nnU-Net would keep using them. "
             f"Remove that file's folder, or choose another DATASET_ID"
         )
 
 
 def read_record(folder: Path) -> dict:
-    """What dataset.json says of the conversion.
+    """The record of the conversion in dataset.json.
 
     Raises:
         UserError: There is no complete conversion.
@@ -64,7 +66,7 @@ def read_record(folder: Path) -> dict:
     try:
         return json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["conversion"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} holds no conversion of this package ({error})") from error
+        raise UserError(f"{folder} was not converted by this package ({error})") from error
 
 
 def read_manifest(folder: Path) -> dict:
@@ -85,7 +87,7 @@ def read_manifest(folder: Path) -> dict:
 
 @contextmanager
 def one_line(target: Path, *, kept: str = "; nothing was kept") -> Iterator[None]:
-    """Turn what the operating system refuses into one line.
+    """Turn errors of the operating system into one line.
 
     Raises:
         UserError: A file could not be read or written, or a disk is full.

@@ -1,8 +1,8 @@
-"""NIfTI volumes: read with every byte accounted for, labels checked, geometry compared as nnU-Net will read it.
+"""Read and check NIfTI volumes: completeness, label values, and geometry as nnU-Net will read it.
 
 ITK, and so SimpleITK, returns a truncated or damaged .nii.gz as if it were whole, and reports no error when the disk is
-full (found with SimpleITK 2.5.7: a short read or write is only a line on the terminal). Hence gzip's own checksum
-and nibabel's length check on the way in, plain Python writing on the way out, and SimpleITK only for the geometry.
+full (seen with SimpleITK 2.5.7: a short read or write only prints a line on the terminal). Therefore gzip's checksum
+and nibabel's length check guard reading, plain Python writes files, and SimpleITK reads the geometry only.
 """
 
 import gzip
@@ -27,7 +27,7 @@ from nnunet_attn.errors import UserError
 
 GZIP = b"\x1f\x8b"
 LARGEST = 4 << 30  # bytes of a volume
-COMPRESSION = 3  # gzip level of what is compressed anew: close to level 6 in size at a third of the time
+COMPRESSION = 3  # gzip level of files that we compress: close to level 6 in size at a third of the time
 TOLERANCE = 0.1  # allowed distance between corners of image and label, in units of the smallest voxel edge
 
 
@@ -36,7 +36,7 @@ _BAD_ARRAYS = (OSError, ValueError, EOFError, AttributeError, TypeError, Runtime
 
 
 def _quiet() -> None:
-    """No chatter of the libraries: what is wrong is said in our own line."""
+    """Silence the libraries' warnings, for which we raise errors of our own."""
     nib.imageglobals.logger.disabled = True
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -54,7 +54,7 @@ def read_nifti(content: Content) -> Volume:
     """Read a 3D NIfTI file, compressed or not.
 
     Raises:
-        UserError: The file is truncated, damaged, no NIfTI file, not 3D, or holds other than finite real numbers.
+        UserError: The file is truncated, damaged, not 3D NIfTI, or holds values that are not finite numbers.
     """
     _quiet()
     if not content.data:
@@ -65,7 +65,7 @@ def read_nifti(content: Content) -> Volume:
         kind = image.get_data_dtype().kind
         if kind not in "iuf":
             raise UserError(
-                f"{content} holds {image.get_data_dtype()} voxels; integers or floating point numbers are expected"
+                f"{content} holds {image.get_data_dtype()} voxels; expected integers or floating point numbers"
             )
         array = np.asanyarray(image.dataobj)
     except UserError:
@@ -74,14 +74,14 @@ def read_nifti(content: Content) -> Volume:
         text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{content} is not a complete NIfTI file ({text}); download it again") from error
     if array.ndim < 3 or any(n != 1 for n in array.shape[3:]):
-        raise UserError(f"{content} has shape {array.shape}; a 3D volume is expected")
+        raise UserError(f"{content} has shape {array.shape}; expected a 3D volume")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{content} holds NaN or infinite values; they would spoil training and are refused")
     return Volume(data, image.header, array.reshape(array.shape[:3]))
 
 
 def _decompressed(content: Content) -> bytes:
-    """The bytes of a .nii.gz, no more than its header says, with gzip's checksum compared."""
+    """The decompressed bytes of a .nii.gz, at most as many as its header declares; gzip's checksum is verified."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content.data)) as file:
             start = file.read(352)
@@ -90,19 +90,19 @@ def _decompressed(content: Content) -> bytes:
                 size = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
                 size += int(header["vox_offset"])
             except _BAD_HEADER:
-                size = 0  # no NIfTI file; the reader says so
+                size = 0  # not a NIfTI file; nibabel raises later
             if size > LARGEST:
-                raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
+                raise UserError(f"{content} claims to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
             data = start + file.read(size + (1 << 20))
             if file.read(1):
-                raise UserError(f"{content} holds more than its header says; it is damaged or no NIfTI file")
+                raise UserError(f"{content} holds more than its header says; it is damaged or not a NIfTI file")
             return data
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
 
 
 def encoded(images: Sequence[bytes], label: bytes, labels: np.ndarray, facts: dict | None = None) -> Encoded:
-    """The result for a case, with the voxels of each label counted."""
+    """The files of a case, with the number of voxels of each label."""
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
     pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     empty = Counter({EMPTY: 1}) if set(pixels) <= {0} else Counter()
@@ -114,29 +114,31 @@ def check_labels(array: np.ndarray, expected: int | Sequence[int], content: Cont
 
     Args:
         array: Values as read.
-        expected: The largest label, if they count from 0; or all of them.
+        expected: The largest label, if all from 0 are allowed; or a list of the allowed ones.
         content: The file, for messages.
 
     Raises:
-        UserError: A value is no whole number or not among the expected ones.
+        UserError: A value is not a whole number or not among the expected ones.
     """
     with np.errstate(invalid="ignore"):
         labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         wrong = array[labels != array].flat[0]
-        raise UserError(f"{content} holds the label value {wrong}; whole numbers from 0 to 255 are expected")
+        raise UserError(f"{content} holds the label value {wrong}; expected whole numbers from 0 to 255")
     allowed = range(expected + 1) if isinstance(expected, int) else expected
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
     unknown = sorted(set(np.flatnonzero(counts).tolist()) - set(allowed))
     if unknown:
-        raise UserError(f"{content} holds the label values {unknown}; expected are {sorted(allowed)}: the wrong file?")
+        raise UserError(
+            f"{content} holds the label values {unknown}; expected {sorted(allowed)}; is this the right file?"
+        )
     return labels
 
 
 def encode_nifti(
     image: Content, label: Content, *, expected: int | Sequence[int], lookup: Sequence[int] | None = None
 ) -> Encoded:
-    """Image and label of a case as .nii.gz, with header and voxels as they are.
+    """Image and label of a case as .nii.gz, with header and voxels unchanged.
 
     Args:
         image: The image file.
@@ -161,7 +163,7 @@ def encode_nifti(
 
 
 def label_file(header: nib.Nifti1Header, labels: np.ndarray) -> bytes:
-    """A .nii.gz of labels in the place of another file, whose header it takes."""
+    """A .nii.gz of labels with the header of another file, and so its geometry."""
     header = header.copy()
     header.set_data_dtype(np.uint8)
     header.set_slope_inter(1, 0)
@@ -179,13 +181,13 @@ def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
             with np.load(io.BytesIO(content.data), allow_pickle=False) as arrays:
                 size = sum(member.file_size for member in arrays.zip.infolist())
                 if size > LARGEST:
-                    raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
+                    raise UserError(f"{content} claims to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
                 image, label = arrays["image"], arrays["label"]
         else:
             with _h5py().File(io.BytesIO(content.data), "r") as file:
                 size = max(file[name].nbytes for name in ("image", "label"))
                 if size > LARGEST:
-                    raise UserError(f"{content} says to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
+                    raise UserError(f"{content} claims to be {size / 1e9:.0f} GB, more than any volume; it is damaged")
                 image, label = file["image"][()], file["label"][()]
     except KeyError as error:
         raise UserError(f"{content} should hold the arrays 'image' and 'label' ({error})") from error
@@ -195,7 +197,7 @@ def read_arrays(content: Content) -> tuple[np.ndarray, np.ndarray]:
     if image.shape[: label.ndim] != label.shape or image.dtype.kind not in "iuf" or label.dtype.kind not in "iuf":
         raise UserError(
             f"{content} holds an image of {image.dtype} {image.shape} and a label of {label.dtype} {label.shape}; "
-            "numbers of the same shape are expected"
+            "expected numbers of the same shape"
         )
     if not np.isfinite(image).all():
         raise UserError(f"{content} holds NaN or infinite values; they would spoil training and are refused")
@@ -206,14 +208,14 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise UserError('reading .h5 files needs h5py: pip install "nnunet-attn[synapse]"') from error
+        raise UserError('reading .h5 files needs h5py: pip install "nnunet-attn[hdf5]"') from error
     return h5py
 
 
 def check_spacing(spacing: Sequence[float] | None) -> None:
     """Raise UserError unless ``spacing`` is None or three positive numbers."""
     if spacing is not None and (len(spacing) != 3 or not all(0 < edge < float("inf") for edge in spacing)):
-        raise UserError(f"--spacing needs three positive numbers, got {list(spacing)}")
+        raise UserError(f"--spacing takes three positive numbers, got {list(spacing)}")
 
 
 def encode_arrays(
@@ -238,21 +240,21 @@ def encode_arrays(
     for content in contents:
         image, label = read_arrays(content)
         if image.ndim == label.ndim + 1 and image.shape[-1] == 3 and (image == image[..., :1]).all():
-            image = image[..., 0]  # a grey slice stored as a picture
+            image = image[..., 0]  # a grey slice stored with three equal channels
         if image.ndim != (3 if len(contents) == 1 else 2) or image.shape != (images or [image])[0].shape:
-            raise UserError(f"{content} has shape {image.shape}; the case's first file sets another or it is no slice")
+            raise UserError(f"{content} has shape {image.shape}, unlike the case's first file, or is not a slice")
         images.append(image.astype(np.float32))
         labels.append(check_labels(label, expected, content))
     image, label = (arrays[0] if len(contents) == 1 else np.stack(arrays) for arrays in (images, labels))
     if lookup is not None:
         label = np.asarray(lookup, np.uint8)[label]
-    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # identity direction for ITK
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])  # in ITK's coordinates, the identity direction
     files = [compressed(nib.Nifti1Image(array.T, affine).to_bytes()) for array in (image, label)]
     return encoded(files[:1], files[1], label.T)
 
 
 def compressed(data: bytes) -> bytes:
-    """As it is if it is a gzip file, else compressed; the same input gives the same bytes."""
+    """The data gzip-compressed, unless it already is; the same input gives the same bytes."""
     return data if data.startswith(GZIP) else gzip.compress(data, COMPRESSION, mtime=0)
 
 
@@ -268,7 +270,7 @@ def _corners(path: Path) -> tuple[np.ndarray, float]:
 
 
 def check_geometry(image: Path, label: Path, names: tuple[str, str]) -> None:
-    """Compare where image and label lie in space, as nnU-Net's reader sees them.
+    """Check that image and label have the same geometry, as nnU-Net's reader reads it.
 
     Raises:
         UserError: The reader refuses a file, or a corner of the label is not where the image's is.

@@ -8,9 +8,10 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "citations", "errors", "files", "groups", "workers", "trainer_names"}
+BOTTOM = {"catalog", "citations", "command_options", "errors", "files", "groups", "workers", "trainer_names"}
 MAY_IMPORT = {
     "catalog": set(),
+    "command_options": set(),
     "citations": set(),
     "trainer_names": {"catalog"},
     "errors": set(),
@@ -35,6 +36,7 @@ MAY_IMPORT = {
 WITHOUT_NNUNET = {
     "catalog",
     "citations",
+    "command_options",
     "errors",
     "files",
     "groups",

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_attn import command_options as shared
+
 PLAIN, LAST = " (plain)", "stock (last)"
+
 HELP = "cost of networks beside stock nnU-Net's, as ratios in one run"
 SUITES = {"all": (2, 3), "2d": (2,), "3d": (3,)}
 
@@ -43,11 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--plain", action="store_true", help="measure the plain formulation of each network, too")
     parser.add_argument("--compile", action="store_true", help="torch.compile all networks, as nnU-Net does on a GPU")
-    parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="where to measure (default: cpu)")
-    parser.add_argument(
-        "-o", dest="output", metavar="CSV", type=Path,
-        help="also write the table, command and versions; of a suite the folder of its tables",
-    )  # fmt: skip
+    shared.add_device(parser)
+    shared.add_output(parser, "CSV file for the table, command and versions; for a suite, a folder of tables")
 
 
 def run(options: argparse.Namespace) -> None:

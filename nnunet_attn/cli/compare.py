@@ -21,15 +21,15 @@ CSV, comparison.json, figures, overlays. The verdict table is printed at the end
 import argparse
 from pathlib import Path
 
-from nnunet_attn.cli import options as shared
+from nnunet_attn import command_options as shared
 
 HELP = "compare trained models with the stock trainer: tables, tests, cost, report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="number or name")
-    parser.add_argument("-c", "--configuration", required=True, help="for example 2d or 3d_fullres")
-    shared.add_trainers(parser, "rows, the baseline first")
+    shared.add_configuration(parser)
+    shared.add_trainers(parser, "trainers to compare, the baseline first")
     shared.add_folds(parser, "all of the split")
     parser.add_argument(
         "--test",
@@ -37,13 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROW=FOLDER",
         help="instead of the validation: the folder of predictions of the test set for each of --trainers",
     )
-    parser.add_argument("--references", type=Path, metavar="FOLDER", help="default: nnU-Net's own")
+    shared.add_references(parser)
     shared.add_groups(parser)
-    parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
-    parser.add_argument(
-        "--no-surface", action="store_true", help="leave out HD95, ASSD and NSD, which read all predictions"
-    )
-    parser.add_argument("--published", action="store_true", help="also list what the papers print, with its protocol")
+    shared.add_nsd_tolerance(parser)
+    shared.add_report_contents(parser)
     shared.add_output(parser, "folder to write (default: compare_DATASET_CONFIGURATION)")
     shared.add_overwrite(parser)
     shared.add_processes(parser)

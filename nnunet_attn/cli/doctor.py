@@ -18,7 +18,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nnunet_attn.cli.options import coloured
+from nnunet_attn import command_options as shared
+from nnunet_attn.cli.terminal import coloured
 
 HELP = "check versions, folders, GPU and that nnU-Net finds the trainers"
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plans", default="nnUNetPlans", metavar="NAME", help="plans (default: %(default)s)")
     parser.add_argument("-tr", "--trainer", default="nnUNetTrainer", metavar="NAME", help="default: %(default)s")
     parser.add_argument("-c", "--configurations", nargs="+", metavar="NAME", help="default: all of the plans")
-    parser.add_argument("-device", choices=("cpu", "cuda"), help="default: cuda if torch can use it")
+    shared.add_device(parser, None)
     parser.add_argument("--json", action="store_true", help="print a list of objects, one per line")
     parser.add_argument("--quick", action="store_true", help="leave out what needs torch (GPU, the look-up itself)")
 

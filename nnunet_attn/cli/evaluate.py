@@ -10,7 +10,7 @@ the larger direction, which is another number."""
 import argparse
 from pathlib import Path
 
-from nnunet_attn.cli import options as shared
+from nnunet_attn import command_options as shared
 
 HELP = "score predictions per case and class: Dice, IoU, HD95, surface distance"
 
@@ -36,12 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a dataset converted with --input-size: score at that size, in the network's pixels; otherwise at the "
         "original size, with the true spacing",
     )
-    parser.add_argument("--nsd-tolerance", type=float, default=1.0, metavar="T", help="in mm (px for PNG); default 1")
+    shared.add_nsd_tolerance(parser)
     shared.add_folds(parser, "all that a trained model has")
     shared.add_groups(parser)
-    parser.add_argument("--only-predicted", action="store_true", help="accept references without prediction")
-    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names classes, regions, ignore label")
-    parser.add_argument("-l", "--labels", type=int, nargs="+", help="label values to score, without dataset.json")
+    parser.add_argument(
+        "--only-predicted", action="store_true", help="score the predicted cases although others lack a prediction"
+    )
+    shared.add_dataset_json(parser)
+    parser.add_argument(
+        "-l", "--labels", type=int, nargs="+", help="label values to score, if there is no dataset.json"
+    )
     shared.add_processes(parser)
 
 

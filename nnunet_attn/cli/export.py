@@ -19,21 +19,21 @@ Needs the extra packages of: pip install "nnunet-attn[export]"
 import argparse
 from pathlib import Path
 
+from nnunet_attn import command_options as shared
+
 HELP = "write a trained model as ONNX that predicts without torch and nnU-Net"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a trained model")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder to write")
+    shared.add_output(kind, "folder to write")
     kind.add_argument(
         "--check", type=Path, nargs="+", metavar=("FOLDER", "IMAGES"), help="compare an export with nnU-Net on images"
     )
-    parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
-    parser.add_argument(
-        "-chk", dest="checkpoint", metavar="NAME", default="checkpoint_final.pth", help="default: %(default)s"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace FOLDER if it is there")
+    shared.add_folds(parser, "all that are trained")
+    shared.add_checkpoint(parser)
+    shared.add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:

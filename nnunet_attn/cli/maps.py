@@ -16,17 +16,17 @@ the fusion's weights and the marked pixel's attention by dilation.
 import argparse
 from pathlib import Path
 
+from nnunet_attn import command_options as shared
+
 HELP = "show what the attention of a trained network looks at"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a trained model")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a folder, or files CASE_0000.ending")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write")
-    parser.add_argument("-f", dest="fold", metavar="FOLD", help="fold (default: the first that is trained)")
-    parser.add_argument(
-        "-chk", dest="checkpoint", metavar="NAME", default="checkpoint_final.pth", help="default: %(default)s"
-    )
+    shared.add_output(parser, "folder to write", required=True)
+    parser.add_argument("-f", "--fold", metavar="FOLD", help="a single fold (default: the first that is trained)")
+    shared.add_checkpoint(parser)
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--slice", dest="slice_index", type=int, metavar="N", help="only slice N (from 0, along z)")
     place.add_argument("--point", type=int, nargs=3, metavar=("X", "Y", "Z"), help="the marked voxel, from 0")
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers to draw, with each head by itself, for example 'x_dec.*' (default: the last layer of each kind)",
     )
     parser.add_argument("--no-volumes", action="store_true", help="write no NIfTI files")
-    parser.add_argument("--overwrite", action="store_true", help="replace FOLDER if it is there")
+    shared.add_overwrite(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,15 +10,21 @@ A folder of predictions may also be a trained model's (TRAINER__PLANS__CONFIGURA
 import argparse
 from pathlib import Path
 
-from nnunet_attn.cli import options as shared
+from nnunet_attn import command_options as shared
 
 HELP = "draw image, reference and predictions of some cases side by side"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder with CASE_0000.ext, CASE_0001.ext, ...")
-    parser.add_argument("--references", type=Path, required=True, help="folder of reference label maps")
-    parser.add_argument("--predictions", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one per column")
+    shared.add_references(parser, required=True)
+    parser.add_argument(
+        "--predictions",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]FOLDER",
+        help="folders of predictions, one for each column, and the column's title",
+    )
     shared.add_output(parser, "picture (png, svg, pdf)", required=True)
     parser.add_argument(
         "--cases", nargs="+", metavar="CASE", help="cases to draw (default: worst, median and best by mean Dice)"
@@ -31,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="slice of a volume: the one with the largest foreground, or with most voxels that a prediction has wrong",
     )
     parser.add_argument("--channel", type=int, default=0, help="channel shown, unless the image is a colour picture")
-    parser.add_argument("--dpi", type=int, default=150)
-    parser.add_argument("--dataset-json", type=Path, metavar="FILE", help="names the classes (default: found beside)")
+    parser.add_argument("--dpi", type=int, default=150, help="resolution (default: %(default)s)")
+    shared.add_dataset_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ preprocessed already are used again wherever the preprocessing is the same.
 import argparse
 from typing import Any
 
+from nnunet_attn import command_options as shared
 from nnunet_attn.catalog import ENTRIES
 
 HELP = "write plans for one of our networks, or other plans with changes"
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-preprocessor_name", metavar="CLASS", default="DefaultPreprocessor", help="preprocessor, as in nnU-Net"
     )
     changes = parser.add_argument_group("with --from (--batch-size also with --input-size)")
-    changes.add_argument("-c", dest="configuration", metavar="CONFIGURATION", help="default: 2d")
+    shared.add_configuration(changes, "2d")
     changes.add_argument("--patch-size", metavar="VOXELS", type=int, nargs="+", help="patch, one number an axis")
     changes.add_argument("--batch-size", metavar="N", type=int, help="batch size")
 

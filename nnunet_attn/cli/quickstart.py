@@ -14,11 +14,13 @@ import argparse
 import os
 from pathlib import Path
 
+from nnunet_attn import command_options as shared
+
 HELP = "the whole job on made-up data, from conversion to the report (about 5 minutes, no GPU needed)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", dest="folder", metavar="FOLDER", type=Path, help="work here (default: a fresh folder)")
+    shared.add_output(parser, "folder to work in (default: a fresh one)")
     parser.add_argument(
         "--source", metavar="PATH", type=Path,
         help="a real ACDC download (folder or archive) in place of the phantom; split B with absent patients left out, "
@@ -27,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the phantom and of the training (default: 0)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs (default: 10)")
     parser.add_argument("--iterations", type=int, default=20, help="iterations per epoch (default: 20)")
-    parser.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)")
+    shared.add_device(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     import tempfile
 
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="nnunet_attn_quickstart_"))
+    folder = options.output or Path(tempfile.mkdtemp(prefix="nnunet_attn_quickstart_"))
     folder.mkdir(parents=True, exist_ok=True)
     claim(folder, {k: str(v) for k, v in vars(options).items() if k in ("source", "seed", "epochs", "iterations")})
     os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count() or 2))  # nnU-Net reads it when it is imported

@@ -29,7 +29,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_attn.cli import options as shared
+from nnunet_attn import command_options as shared
 
 HELP = "many trainings from one file: check, run, status, report"
 
@@ -46,10 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                          "beside the file)")  # fmt: skip
         return sub
 
-    action("check", "show the matrix of trainings: what is done, what is missing, what it costs; nothing runs")
-    run_parser = action("run", "run what is not done; what follows -- goes to Snakemake")
+    action("check", "show finished and missing trainings by row and dataset, and estimate the time; nothing runs")
+    run_parser = action("run", "run all unfinished jobs; arguments after -- go to Snakemake")
     run_parser.add_argument(
-        "--retrain", action="store_true", help="train anew where dataset, plans or folds changed after the training"
+        "--retrain",
+        action="store_true",
+        help="repeat trainings whose dataset, plans or folds changed after the training",
     )
     status = action("status", "show how far each training is, and the last lines of those that failed")
     status.add_argument("--all", action="store_true", help="also jobs that are done or waiting")
@@ -60,9 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_overwrite(report)
     shared.add_folds(report, "those that are complete in every row of a dataset")
     shared.add_groups(report)
-    report.add_argument("--nsd-tolerance", type=float, metavar="T", help="in mm (px for PNG); default: the study's, 1")
-    report.add_argument("--no-surface", action="store_true", help="leave out HD95, ASSD and NSD")
-    report.add_argument("--published", action="store_true", help="also list what the papers print, with its protocol")
+    shared.add_nsd_tolerance(report, default=None)
+    shared.add_report_contents(report)
     shared.add_processes(report)
     archive = action("archive", "copy the small files that the report needs: no checkpoints, no images")
     shared.add_output(archive, "folder to write", required=True)
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         return _from_small_files(options)
     from nnunet_attn.study.layout import check_folder, find_layout
     from nnunet_attn.study.matrix import make_matrix
-    from nnunet_attn.study.schema import read_study
+    from nnunet_attn.study.study_file import read_study
 
     study = read_study(options.study)
     layout = find_layout(study, options.folder)

@@ -1,1 +1,1 @@
-"""Trained networks beside a baseline: gathered scores, paired tests, what each row recorded and cost."""
+"""Compare trained networks with a baseline: gather scores, test paired differences, collect settings and cost."""

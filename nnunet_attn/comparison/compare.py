@@ -1,4 +1,4 @@
-"""Compare trained models of one dataset: gather, refuse what does not compare, test, and say what to doubt."""
+"""Compare trained models of one dataset: gather scores, refuse unequal data, test differences, and list caveats."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,21 +26,21 @@ from nnunet_attn.scoring.groups import Groups, find_groups
 
 @dataclass
 class Comparison:
-    """All that a report shows. The first row is the baseline.
+    """All results of a comparison. The first row is the baseline.
 
     Attributes:
-        rows: Trainers with plans; repeats of one are one row.
-        used: Folds that count.
-        gathered: What was scored, and the files.
-        facts: By row.
+        rows: Trainers with plans; repeats of a training are one row.
+        used: Folds whose scores are compared.
+        gathered: Scores as read, and the files they come from.
+        facts: Settings and cost of each row, by name.
         labels: The dataset's classes and their label values.
-        tolerance: Of NSD.
-        scores: Of all cases.
+        tolerance: Tolerance of NSD.
+        scores: Scores of all cases.
         summary, differences: See ``paired``.
-        twins: Rows beside the same network without its attention.
+        twins: Rows and their twins: the same network without its attention.
         own_effects: Rows' networks beside the plans' network under the same recipe.
         doubts: What a reader must know, by subject.
-        images: Folder of the cases' images; None if it is not at hand.
+        images: Folder of the cases' images; None if it was not found.
     """
 
     dataset: str
@@ -72,11 +72,11 @@ class Comparison:
 
     @property
     def groups(self) -> Groups:
-        """Which cases belong together."""
+        """The group (patient, video, ...) of each case."""
         return self.scores.groups
 
     def to_json(self) -> dict:
-        """Everything but the values of single cases, as JSON content."""
+        """The whole comparison as JSON content, without the scores of single cases."""
         rows = [
             {
                 "row": row.name,
@@ -111,7 +111,7 @@ class Comparison:
 
 
 def _file_hashes(dataset: str, references: Mapping[str, Path]) -> dict[str, str | None]:
-    """Of splits_final.json, and of the names and contents of all references, where they are at hand."""
+    """SHA-256 of splits_final.json, and of names and contents of all references; None for files that were not found."""
     splits = find_splits(dataset)
     complete = bool(references) and all(path.is_file() for path in references.values())
     return {
@@ -140,21 +140,21 @@ def compare(
         dataset: Number or name.
         configuration: For example "2d".
         trainers: Rows ``TRAINER`` or ``TRAINER:PLANS``; those that differ by ``_run<K>`` alone become one.
-        folds: Folds whose validation counts, where it is complete in every row; by default all of the split.
+        folds: Folds to compare, as far as they are complete in every row; by default all folds of the split.
         test: Instead of the validation: a folder of predictions of the test set for each of ``trainers``.
-        references: Their references, or the validation's; nnU-Net's own are found.
+        references: Folder of reference label maps; by default that of nnU-Net's raw dataset.
         groups: Rule that tells which cases belong together, see ``scoring.groups.find_groups``.
-        tolerance: Of NSD.
-        surface: Score HD95, ASSD and NSD, for which all predictions are read.
+        tolerance: Tolerance of NSD.
+        surface: Also compute HD95, ASSD and NSD, which requires reading all predictions.
         measure: Build each network to count parameters and GMACs.
-        processes: Cases scored at the same time.
+        processes: Number of worker processes.
 
     Raises:
         UserError: rows were not trained and validated on the same data, nothing is complete, or files do not fit.
     """
     name = find_dataset(dataset)
     if test is None and "all" in (folds or ()):
-        raise UserError("fold_all validates on its own training cases; give numbered folds")
+        raise UserError("fold_all is validated on its own training cases; give numbered folds")
     models = find_models(name, configuration, trainers, folds, test=test is not None)
     rows = fold_rows(models)
     wanted = list(models[0].folds)
@@ -166,7 +166,9 @@ def compare(
     if test is None:
         gathered = from_validation(models, used, references, rules, surface=surface, processes=processes)
     elif references is None and raw is None:
-        raise UserError("--test needs references: set nnUNet_raw (its labelsTs is taken), or give --references")
+        raise UserError(
+            "--test needs references: set nnUNet_raw (the dataset's labelsTs is used), or give --references"
+        )
     else:
         gathered = from_test_set(models, test, references or raw / "labelsTs", rules, processes=processes)
 

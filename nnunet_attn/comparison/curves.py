@@ -1,4 +1,4 @@
-"""Learning curves of a row: over folds and repeats, from nnU-Net's logs."""
+"""Learning curves of a row over its folds and repeats, from nnU-Net's logs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import numpy as np
 from nnunet_attn.comparison.results import Fold
 
 QUANTITIES = ("mean_dice", "val_loss", "train_loss")
-POINTS = 500  # of a curve; nobody sees more in a figure
+POINTS = 500  # of a curve, as many as a figure can show
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of one row.
+    """Learning curves of one row.
 
     Attributes:
         epochs: Numbers of the epochs shown.
-        of: By quantity, its mean, smallest and largest value over all trainings, at those epochs.
+        of: By quantity: mean, smallest and largest value over all trainings, at those epochs.
     """
 
     epochs: np.ndarray
@@ -25,7 +25,7 @@ class Curves:
 
 
 def learning_curves(folds: Sequence[Fold]) -> Curves:
-    """Curves of the epochs that all trainings have logged."""
+    """Learning curves over the epochs that all trainings have logged."""
     common = set.intersection(*(set(fold.epochs) for fold in folds)) if folds else set()
     epochs = np.array(sorted(common), dtype=int)
     if len(epochs) > POINTS:

@@ -1,4 +1,4 @@
-"""How a row was trained and what it costs: plans, schedule, recipe, hardware, time, memory, parameters, GMACs."""
+"""How a row was trained and its cost: plans, schedule, recipe, hardware, time, memory, parameters, GMACs."""
 
 import contextlib
 import inspect
@@ -12,7 +12,7 @@ from nnunet_attn.comparison.results import NOT_RECORDED, Fold, Model
 from nnunet_attn.comparison.rows import Row
 
 GIB = 2**30
-# What of the recipe is looked at, in the order shown: title, attribute of the trainer in debug.json.
+# Settings of the recipe, in the order shown: title, and the trainer's attribute in debug.json.
 RECIPE = {
     "optimiser": "optimizer",
     "initial rate": "initial_lr",
@@ -25,19 +25,19 @@ RECIPE = {
 
 @dataclass
 class Facts:
-    """What is known of one row; None where nothing was recorded.
+    """Settings and cost of one row; None where nothing was recorded.
 
     Attributes:
-        plans: Patch, batch, spacing and network of the plans.
-        schedule: (epochs, iterations per epoch) as planned, and validation's test-time mirroring axes.
-        recipe: By the titles of ``RECIPE``.
-        environment: GPU or CPU, torch, and for our trainers more versions; sets, since folds may differ.
-        epoch_seconds: Median over all logged epochs of all folds that count.
-        hours: Sum of all logged epochs of those folds; of all repeats.
+        plans: Patch size, batch size, spacing and network in the plans.
+        schedule: (epochs, iterations per epoch) as planned, and the mirroring axes used at prediction.
+        recipe: Settings by title, see ``RECIPE``.
+        environment: GPU or CPU, version of torch, and for our trainers of more packages; sets, since folds may differ.
+        epoch_seconds: Median over all logged epochs of the folds that are compared.
+        hours: Sum of all logged epochs of those folds, over all repeats.
         trainings: Number of those folds, over all repeats.
-        peak_allocated, peak_reserved: GPU memory in GiB, the largest of all folds; our trainers only.
-        parameters, gmacs: Of the network at the plans' patch; ``cost_problem`` says why they are missing.
-        varying: Titles of what is not the same in all folds.
+        peak_allocated, peak_reserved: GPU memory in GiB, largest of all folds; only our trainers record it.
+        parameters, gmacs: Counts of the network at the plans' patch size; ``cost_problem`` says why they are missing.
+        varying: Titles of settings that are not the same in all folds.
     """
 
     plans: dict[str, object]
@@ -86,12 +86,12 @@ def _pretrained(fold: Fold) -> str:
 
 
 def read_facts(row: Row, used: Sequence[str]) -> Facts:
-    """Collect what the folds that count have recorded, of all repeats of a row.
+    """Collect what the compared folds of all repeats of a row have recorded.
 
     Args:
         row: The row.
-        used: Folds whose scores are compared, so that cost and scores are of the same trainings. For a test set, which
-            all folds predict together, those that every training has completed.
+        used: Folds whose scores are compared, so that cost and scores belong to the same trainings. For a test set,
+            which all folds predict together, the folds that every training has completed.
     """
     folds = row.folds(used)
     varying = []
@@ -159,8 +159,8 @@ def _text(value: object) -> str | None:
 def measure_network(model: Model, facts: Facts) -> None:
     """Build the row's network on the device "meta", as nnU-Net builds it for prediction, and count.
 
-    Whatever goes wrong (a trainer that is not installed here, a network that needs a GPU) goes into
-    ``facts.cost_problem``: a comparison does not fail for it.
+    Any error (a trainer that is not installed here, a network that needs a GPU) goes into ``facts.cost_problem``; the
+    comparison goes on.
     """
     import torch
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -190,5 +190,5 @@ def measure_network(model: Model, facts: Facts) -> None:
                     )
         facts.parameters = sum(p.numel() for p in network.parameters())
         facts.gmacs = gmacs(network, configuration.patch_size, channels)
-    except Exception as error:  # other people's trainers may raise anything
+    except Exception as error:  # trainers of others may raise anything
         facts.cost_problem = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

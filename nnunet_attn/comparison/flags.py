@@ -1,4 +1,4 @@
-"""What a reader must know before believing a comparison."""
+"""Caveats: what a reader must know before trusting a comparison."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ from nnunet_attn.scoring.groups import INDEPENDENT, Groups
 from nnunet_attn.trainer_names import parse_trainer_name
 
 FULL_SCHEDULE = 1000 * 250
-BUDGET = 1.5  # times the baseline's epoch time or memory
+BUDGET = 1.5  # flag a row with more than this many times the baseline's epoch time or memory
 
 
 def unlearned_classes(scores: Scores) -> dict[str, list[str]]:
-    """By row, the classes that it misses altogether in more than half of the cases that have them."""
+    """By row, the classes that it misses completely in more than half of the cases that have them."""
 
     def share_missed(row: str, name: str) -> float:
         predicted, present = scores.of(row, name, "n_pred"), scores.of(row, name, "n_ref") > 0
@@ -29,10 +29,10 @@ def unlearned_classes(scores: Scores) -> dict[str, list[str]]:
 
 
 def learning_flags(unlearned: Mapping[str, Sequence[str]]) -> list[str]:
-    """On rows that have not learned what they are compared by."""
+    """Caveats about rows that have learned poorly."""
     return [
-        f"Hardly learned: in more than half of the cases that have it, {row} misses {', '.join(names)} altogether. "
-        "A difference to such a row says little."
+        f"Poorly learned: in more than half of the cases that have it, {row} completely misses {', '.join(names)} "
+        "(a difference to such a row says little)."
         for row, names in unlearned.items()
     ]
 
@@ -43,15 +43,20 @@ def data_flags(rows: Sequence[Row], folds: Sequence[str], used: Sequence[str], g
     Args:
         rows: The rows.
         folds: Folds that were asked for.
-        used: Folds that count; none for a test set.
+        used: Folds that are compared; empty for a test set.
         groups: Of the cases.
     """
-    flags = ["Single dataset: nothing general can be said of the methods. At least three, better six are needed."]
+    flags = [
+        (
+            "Single dataset: nothing general can be said about the methods. At least three datasets, better six, "
+            "are needed."
+        )
+    ]
     if len(used) == 1:
-        flags.append("Single fold: validation cases of one fold only, which is not a cross-validation.")
+        flags.append("Single fold: only one fold is validated, which is not a cross-validation.")
     elif used and len(used) < len(folds):
         flags.append(
-            f"{len(used)} of {len(folds)} folds are complete in every row and used, for scores and for cost: "
+            f"{len(used)} of {len(folds)} folds are complete in every row and are used, for scores and cost: "
             f"{', '.join(used)}."
         )
     for model in (run for row in rows for run in row.runs):
@@ -64,8 +69,8 @@ def data_flags(rows: Sequence[Row], folds: Sequence[str], used: Sequence[str], g
     else:
         flags.append(
             f"Groups are not known ({groups.how}), so {len(groups.of)} {INDEPENDENT}: if several come from one patient "
-            "or video, the intervals are too narrow and the p-values too small. Nothing is claimed; --groups FILE.csv "
-            "or a pattern tells which cases belong together."
+            "or video, the intervals are too narrow and the p-values too small. No difference is claimed; say which "
+            "cases belong together with --groups (a CSV file or a pattern)."
         )
     if smallest_p(number, compared) >= ALPHA:
         with_rows = f" and {compared} rows against the baseline" if compared > 1 else ""
@@ -83,16 +88,16 @@ def repeat_flags(rows: Sequence[Row], unlisted: Sequence[str]) -> list[str]:
     if single:
         of = "" if len(single) == len(rows) else f" of {', '.join(single)}"
         flags.append(
-            f"One training per fold{of}: nnU-Net is not deterministic, and how much a repeat differs was not measured "
+            f"One training per fold{of}: nnU-Net is not deterministic, and the spread between repeats was not measured "
             "(trainers with _run2, _run3, ... are repeats)."
         )
     if unlisted:
-        flags.append(f"Repeats that are trained and were not named: {', '.join(unlisted)}.")
+        flags.append(f"Trained repeats that were not named in --trainers: {', '.join(unlisted)}.")
     return flags
 
 
 def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]:
-    """On unequal plans, schedules, recipes, budgets and hardware, each row against the first."""
+    """Caveats about unequal plans, schedules, recipes, budgets and hardware, each row against the first."""
     first = facts[rows[0].name]
     baseline = rows[0].name
     flags = []
@@ -136,27 +141,28 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
         for title in ("GPU", "torch"):
             a, b = f.environment[title], first.environment[title]
             if NOT_RECORDED not in (a, b) and a != b:
-                flags.append(f"Different {title}: {row.name} {a}, {baseline} {b}; their times do not compare.")
+                flags.append(f"Different {title}: {row.name} {a}, {baseline} {b}; their times cannot be compared.")
         if f.pretrained not in (first.pretrained, NOT_RECORDED, "from scratch"):
             flags.append(f"{row.name} starts from pretrained weights ({f.pretrained}).")
     if all(row.model.plans_name == DEFAULT_PLANS for row in rows):
         flags.append(
-            "Only nnU-Net's default plans are among the baselines; a residual encoder preset of like memory and time "
+            "Only nnU-Net's default plans are among the baselines; a residual encoder preset of similar memory and "
+            "time "
             "(nnUNetResEncUNetMPlans and larger) is the stronger one."
         )
     return flags
 
 
 def _recipe_flag(row: Row, rows: Sequence[Row], changed: Sequence[str]) -> str:
-    """On a row whose recipe is not the baseline's: what the difference may come from, and how to tell."""
+    """A caveat about a row with another recipe than the baseline: what causes the difference, and how to find out."""
     parsed = parse_trainer_name(row.trainer)
     differs = f"{row.name} differs from {rows[0].name} in {', '.join(changed)}"
     if parsed is not None and parsed.base in STOCK_TRAINERS:
-        return f"Other recipe, same network: {differs}; what they differ by is the recipe's doing."
+        return f"Other recipe, same network: {differs}; the difference is due to the recipe."
     twins = [r.name for r in rows if (p := parse_trainer_name(r.trainer)) and p.base in STOCK_TRAINERS]
     if parsed is not None:
         twins += [
             r.name for r in rows if (p := parse_trainer_name(r.trainer)) and (p.base, p.recipe) == (parsed.base, "SGD")
         ]
-    told = f"Row {twins[0]} tells" if twins else "nnUNetTrainerStockAdamW or the trainer's _SGD twin would tell"
-    return f"Recipe and network change together: {differs}. {told} the two apart."
+    told = f"Row {twins[0]} separates" if twins else "nnUNetTrainerStockAdamW or the trainer's _SGD twin would separate"
+    return f"Recipe and network change together: {differs}. {told} the two."

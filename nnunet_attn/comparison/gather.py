@@ -1,4 +1,4 @@
-"""Gather the rows of a comparison: their models, and the scores of the same cases from each."""
+"""Gather the models of a comparison, and their scores on the same cases."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from nnunet_attn.trainer_names import without_run
 
 ModelScores = dict[tuple[str, str], dict[str, dict[str, float]]]
 TEST_SET = "test set"
-FOLDS = 5  # of nnU-Net, where there is no splits_final.json
+FOLDS = 5  # nnU-Net's number of folds, used if there is no splits_final.json
 
 
 @dataclass
@@ -26,12 +26,13 @@ class Gathered:
     """Scores of all trained models.
 
     Attributes:
-        evaluated: What was scored, in words.
+        evaluated: Description of the cases that were scored.
         scores: By model: (fold, case) -> class -> metric -> value.
-        predictions: Files by model and case; ``references`` by case.
-        unit: Of distances; empty without surface metrics.
+        predictions: Prediction files by model and case.
+        references: Reference files by case.
+        unit: Unit of distances; empty without surface metrics.
         surface_problem: Why there are no surface metrics; None if there are.
-        unverified: Of a test set, what could not be verified about whose predictions they are.
+        unverified: For a test set, what could not be verified about the origin of the predictions.
     """
 
     evaluated: str
@@ -49,7 +50,7 @@ def find_models(
     """Read the results folders of ``TRAINER[:PLANS[:CONFIGURATION]]`` rows.
 
     Args:
-        folds: Folds to read; by default those of splits_final.json (five without), for a test set those that are there.
+        folds: Folds to read; by default those of splits_final.json (five without it), for a test set all that exist.
 
     Raises:
         UserError: fewer than two different rows, or a model is not there.
@@ -71,7 +72,7 @@ def find_models(
 
 
 def unlisted_runs(models: Sequence[Model]) -> list[str]:
-    """Trained repeats of the models (``_run<K>``) that lie beside them and are not among them."""
+    """Trained repeats (``_run<K>``) of the models in the results folder that are not among the models."""
     listed = {model.folder.name for model in models}
     found = set()
     for folder in {model.folder for model in models}:
@@ -84,7 +85,7 @@ def unlisted_runs(models: Sequence[Model]) -> list[str]:
 
 
 def validation_scores(model: Model, folds: Sequence[str]) -> ModelScores:
-    """Dice, IoU and voxel counts of nnU-Net's own final validation, and the volume difference that these give."""
+    """Dice, IoU and voxel counts of nnU-Net's own final validation, and the relative volume difference."""
     kept = ("Dice", "IoU", "n_pred", "n_ref")
     return {
         (fold, case): {
@@ -97,10 +98,10 @@ def validation_scores(model: Model, folds: Sequence[str]) -> ModelScores:
 
 
 def _add_surface_metrics(scores: ModelScores, jobs: Sequence[Job], model: Model, rules: Rules, processes: int) -> str:
-    """Score the validation's files too; returns the unit of distances.
+    """Add surface metrics, computed from the validation's files; returns the unit of distances.
 
     Raises:
-        UserError: the files do not give the Dice that summary.json has: one of both was changed since.
+        UserError: the files do not give the Dice in summary.json, so one of them was changed since.
     """
     unit = ""
     for result in score_cases(jobs, rules, processes=processes, title=model.name):
@@ -118,7 +119,7 @@ def _add_surface_metrics(scores: ModelScores, jobs: Sequence[Job], model: Model,
 
 
 def _add_stored(scores: ModelScores, model: Model, folds: Sequence[str], rules: Rules) -> str | None:
-    """Take surface metrics from what ``nnunet-attn evaluate`` stored with each fold; the unit, None if one has none."""
+    """Add surface metrics that ``nnunet-attn evaluate`` stored; returns their unit, None if a fold has none."""
     found = {}
     for fold in folds:
         stored = stored_scores(model.folder / f"fold_{fold}", model.folds[fold].cases, rules)
@@ -155,10 +156,10 @@ def from_validation(
     try:
         folder = references or find_references(models[0].folder.parent.name)
     except UserError:
-        folder = Path("references")  # of an archive; told below, unless all scores are stored
+        folder = Path("references")  # missing in an archive; reported below unless all scores are stored
     result.references = {case: folder / f"{case}{ending}" for _, case in cases}
     if not surface:
-        result.surface_problem = "left out as asked"
+        result.surface_problem = "left out (--no-surface)"
         return result
     left = []
     for model in models:
@@ -168,7 +169,7 @@ def from_validation(
     files = (path for model in left for path in result.predictions[model.name].values())
     gone = [path for path in (*files, *(result.references.values() if left else ())) if not path.is_file()]
     if gone:
-        result.surface_problem = f"{len(gone)} files are missing, {gone[0]} first"
+        result.surface_problem = f"{len(gone)} files are missing, the first is {gone[0]}"
         return result
     for model in left:
         files_of = result.predictions[model.name]
@@ -189,10 +190,10 @@ def _with_true_spacing(jobs: list[Job], model: Model) -> list[Job]:
 def from_test_set(
     models: Sequence[Model], test: Mapping[str, Path], references: Path, rules: Rules, *, processes: int
 ) -> Gathered:
-    """One folder of predictions of the test set per model, all metrics from the files.
+    """Score one folder of test set predictions per model; all metrics are computed from the files.
 
     Raises:
-        UserError: a row has no folder, a folder no row, or what lies beside the predictions contradicts the row.
+        UserError: a row has no folder, a folder no row, or the files beside the predictions contradict the row.
     """
     folders, unverified = check_test_folders(models, test)
     result = Gathered(TEST_SET, {}, {}, {}, unverified=unverified)

@@ -1,4 +1,4 @@
-"""A study's numbers over datasets: comparisons side by side, and networks against themselves without attention."""
+"""A study's numbers over datasets: comparisons side by side, and networks against their twins without attention."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Side:
     """One dataset of a study.
 
     Attributes:
-        name: Of the dataset, with the configuration.
+        name: Name of the dataset, with the configuration.
         rows: The study's name of each row of the comparison, the baseline first.
         results: Per row and metric: mean, low, high, run_sd, repeats (``summarise`` of the overall mean).
         differences: Per row and metric, to the baseline, on the mean per case (``compare_with_baseline``).
-        twins: Networks against themselves without attention, Holm-corrected over the pairs of the dataset.
+        twins: Networks against their twins without attention, Holm-corrected over all pairs of the dataset.
         cost: Seconds per epoch and hours of a training, by row.
-        flags: Of the comparison.
-        unlearned: Rows that have hardly learned.
+        flags: Caveats of the comparison.
+        unlearned: Rows that have learned poorly.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Side:
 
 
 def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
-    """What the report over datasets keeps of one comparison.
+    """The part of one comparison that the report over datasets shows.
 
     Args:
-        comparison: Of one dataset.
-        names: The study's name of each row by the comparison's.
+        comparison: The comparison of one dataset.
+        names: Maps the comparison's row names to the study's.
     """
     c = comparison
     summary = c.summary[c.summary["class"] == overall(c.scores)].copy()
@@ -80,7 +80,7 @@ def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
 
 
 def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
-    """The comparison's twins with p-values that are corrected over them."""
+    """The comparison's twins, with p-values corrected over all of them."""
     found = comparison.twins
     lines = []
     for twin, p in zip(found, holm([twin.difference.p for twin in found]), strict=True):
@@ -96,7 +96,7 @@ def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFr
 
 
 def mean_ranks(sides: Sequence[Side], rows: Sequence[str]) -> pd.DataFrame:
-    """Rank of each row by mean Dice on each dataset that has all rows (1 is best; ties share), its mean and spread."""
+    """Mean, best and worst rank of each row by mean Dice (1 is best; ties share), over datasets that have all rows."""
     ranks = []
     for side in sides:
         dice = side.results[side.results.metric == RANKED].set_index("row")["mean"]

@@ -1,9 +1,9 @@
-"""Numbers of a comparison: scores of the same cases, paired, with intervals and tests.
+"""Statistics of a comparison: means, and paired differences on the same cases, with intervals and tests.
 
-The question that is tested is the difference in Dice per case (the mean over a case's classes) to the first row, the
-baseline; Holm's correction over the other rows keeps the chance of any false claim at 5 %. All else (single classes,
-other metrics) is exploratory: it has its own Holm correction, over everything exploratory, and no claim is made from
-it. Where it is not known which cases belong to one patient or video, nothing is claimed at all.
+The tested quantity is the difference in Dice per case (the mean over a case's classes) to the first row, the
+baseline; Holm's correction over the other rows keeps the chance of any false claim at 5 %. All other tests (single
+classes, other metrics) are exploratory: they share a Holm correction of their own, and support no claim. If it
+is not known which cases belong to one patient or video, no claim is made at all.
 """
 
 import math
@@ -19,23 +19,23 @@ from nnunet_attn.scoring.groups import Groups
 from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
 from nnunet_attn.scoring.metrics import DISTANCES
 
-TESTED = ("Dice", "IoU", "HD95", "ASSD", "NSD")  # RVD is signed: neither more nor less of it is better
+TESTED = ("Dice", "IoU", "HD95", "ASSD", "NSD")  # RVD is signed: neither larger nor smaller is better
 
 
 def summary_titles(scores: Scores) -> dict[str, str]:
-    """What a summary shows, with titles; of a single class only the mean, under the class's name."""
+    """Classes and overall mean of a summary, with titles; if there is a single class, only the mean, under its name."""
     if len(scores.classes) == 1:
         return {CASE_MEAN: scores.classes[0]}
     return {name: name for name in scores.classes} | {MEAN: "mean of classes", CASE_MEAN: "mean per case"}
 
 
 def overall(scores: Scores) -> str:
-    """The one number of a row: nnU-Net's mean of classes, or the single class."""
+    """The overall score of a row: nnU-Net's mean of classes, or that of the single class."""
     return MEAN if len(scores.classes) > 1 else CASE_MEAN
 
 
 def summarise(scores: Scores) -> pd.DataFrame:
-    """Mean and its interval over groups, per row, class and metric; sd and median over cases where they exist.
+    """Mean with its interval over groups, per row, class and metric; also sd and median over cases, where defined.
 
     ``run_sd`` is the standard deviation of the mean between repeats.
     """
@@ -58,7 +58,7 @@ def summarise(scores: Scores) -> pd.DataFrame:
 
 
 def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) -> Difference | None:
-    """One row minus another; None where they share no value."""
+    """One row minus another; None if no case has a value in both."""
     return paired_difference(
         scores.of(row, name, metric),
         scores.of(other, name, metric),
@@ -68,7 +68,7 @@ def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) 
 
 
 def compare_with_baseline(scores: Scores) -> pd.DataFrame:
-    """Paired differences of every row to the first; column ``primary`` marks the tested question.
+    """Paired differences of every row to the first; the column ``primary`` marks the tested quantity.
 
     ``p_holm`` is corrected over the rows for the primary question, and over all other tests for the rest;
     ``smallest_p`` is the smallest that it could have been with so many groups, whatever the data.
@@ -97,14 +97,14 @@ def can_show(d: Mapping[str, object]) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be said of one row against the baseline.
+    """The conclusion about one row against the baseline.
 
     Attributes:
         said: In two or three words, for a table.
         effect: Mean difference with interval, and the groups that improved.
         claim: What the test lets us say of it.
         p: As a table shows it: no number where none could have been a result.
-        weak: Of the two rows those that hardly learned.
+        weak: Of the two rows those that learned poorly.
     """
 
     row: str
@@ -121,7 +121,7 @@ class Verdict:
         row, baseline = names[self.row], names[self.baseline]
         before = ""
         if self.weak:
-            before = f"{' and '.join(names[name] for name in self.weak)} hardly learned, so this says little: "
+            before = f"{' and '.join(names[name] for name in self.weak)} learned poorly, so this says little: "
         return f"{before}{row} against {baseline}: mean Dice per case {self.effect}. {self.claim}"
 
     @property
@@ -148,20 +148,20 @@ def effect_text(d: Difference, groups: Groups) -> str:
 def verdicts(
     differences: pd.DataFrame, baseline: str, groups: Groups, *, unlearned: Collection[str] = ()
 ) -> list[Verdict]:
-    """What may be said of each row: "no significant difference" unless the primary test says otherwise.
+    """The conclusion about each row: "no significant difference" unless the primary test says otherwise.
 
     Args:
         differences: See ``compare_with_baseline``.
         baseline: The first row.
-        groups: Where they are not known no verdict claims anything or uses the word "significant".
-        unlearned: Rows that have hardly learned; a verdict that touches one begins with it.
+        groups: If they are unknown, no verdict makes a claim or uses the word "significant".
+        unlearned: Rows that have learned poorly; verdicts about them begin with it.
     """
     result = []
     for d in differences[differences.primary].itertuples():
         p = f"p {'' if d.p_holm < 0.001 else '= '}{p_text(d.p_holm)} after Holm's correction"
         if not groups.known:
             said, shown = "no claim", "–"
-            claim = "No claim: which cases belong to one patient or video is not known (--groups tells)."
+            claim = "No claim: which cases belong to one patient or video is not known (state it with --groups)."
         elif not can_show(d._asdict()):
             said, shown = "cannot be shown", f"≥ {d.smallest_p:.2g}"
             claim = (
@@ -175,7 +175,7 @@ def verdicts(
             said, shown = "no difference shown", p_text(d.p_holm)
             claim = f"No significant difference, {p}."
         weak = tuple(row for row in (d.row, baseline) if row in unlearned)
-        said = f"hardly learned ({said})" if weak else said
+        said = f"learned poorly ({said})" if weak else said
         result.append(Verdict(d.row, baseline, bool(d.significant), said, effect_text(d, groups), claim, shown, weak))
     return result
 

@@ -1,4 +1,4 @@
-"""A trained model's results folder, read: scores per case, what was logged, how it was trained."""
+"""Read a trained model's results folder: scores per case, logs, settings."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.scoring.classes import Classes
 
 RUN_RECORD = "nnunet_attn_run.json"  # written by our trainers; stock trainers have none
-PREDICTION_RECORD = "nnunet_attn_prediction.json"  # beside predictions: trainer, plans, configuration
+PREDICTION_RECORD = "nnunet_attn_prediction.json"  # lies beside predictions; names trainer, plans, configuration
 DEFAULT_PLANS = "nnUNetPlans"
 NOT_RECORDED = "not recorded"
-# What makes the data of a dataset.json; descriptions and licences may change freely.
+# The keys of dataset.json that define the data; descriptions and licences may change freely.
 DATA_KEYS = ("channel_names", "labels", "regions_class_order", "numTraining", "file_ending")
 
 
 def digest(content: object) -> str:
-    """SHA-256 of JSON content, whatever its formatting."""
+    """SHA-256 of JSON content, independent of its formatting."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -27,7 +27,7 @@ def read_json(path: Path) -> dict | list:
     """Content of a JSON file.
 
     Raises:
-        UserError: the file is no JSON, for example because it is cut.
+        UserError: the file is not valid JSON, for example because it is truncated.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -40,11 +40,11 @@ class Fold:
     """One trained fold.
 
     Attributes:
-        problem: Why the fold is incomplete; None for a fold that counts.
+        problem: Why the fold is incomplete; None if it is complete.
         cases: Case -> class -> Dice, IoU, n_pred, n_ref, as nnU-Net's final validation scored them.
         training_cases: Number of training cases, from the log.
         epochs: What the logs say of each epoch.
-        settings: nnU-Net's debug.json: attributes of the trainer as text.
+        settings: Attributes of the trainer as text, from nnU-Net's debug.json.
         record: Our run record; empty for stock trainers.
     """
 
@@ -66,7 +66,7 @@ class Fold:
 class Model:
     """One training of a comparison: a trainer with plans and configuration, and its folds.
 
-    ``named``: the configuration is another than the comparison's and belongs to the name.
+    ``named``: the configuration is not the comparison's, so it is part of the row's name.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Model:
         return self.name_with(self.trainer)
 
     def name_with(self, trainer: str) -> str:
-        """The row's name with another trainer, as of a repeat."""
+        """The row's name if the trainer were another one, such as a repeat."""
         if self.named:
             return f"{trainer}:{self.plans_name}:{self.configuration}"
         return trainer if self.plans_name == DEFAULT_PLANS else f"{trainer}:{self.plans_name}"
@@ -95,7 +95,7 @@ class Model:
 
     @property
     def settings(self) -> dict[str, object]:
-        """The configuration in the plans, inheritance resolved."""
+        """The configuration's settings in the plans, with inheritance resolved."""
         resolved: dict[str, object] = {}
         name = self.configuration
         while name is not None:
@@ -109,7 +109,7 @@ class Model:
 
 
 def summary_scores(path: Path, classes: Classes, ending: str) -> dict[str, dict[str, dict[str, float]]]:
-    """nnU-Net's summary.json by case and class name."""
+    """Content of nnU-Net's summary.json by case and class name."""
     names = {values: name for name, values in classes.values.items()}
     cases = {}
     for case in read_json(path)["metric_per_case"]:
@@ -145,7 +145,9 @@ def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: 
     else:
         cases = summary_scores(summary, classes, ending)
         missing = sorted(set(expected or ()) - set(cases))
-        problem = f"validation lacks {len(missing)} of {len(expected)} cases, {missing[0]} first" if missing else None
+        problem = (
+            f"validation lacks {len(missing)} of {len(expected)} cases, the first is {missing[0]}" if missing else None
+        )
     return Fold(name, problem, cases, log.training_cases, log.epochs, settings, record)
 
 
@@ -154,20 +156,20 @@ def read_model(folder: Path, folds: list[str], splits: list[dict] | None) -> Mod
 
     Args:
         folder: The model's folder.
-        folds: Folds that are asked for; those that are not there or not done come back with a ``problem``.
-        splits: Content of splits_final.json, to tell what each validation must hold.
+        folds: Folds to read; missing or unfinished ones have a ``problem``.
+        splits: Content of splits_final.json, which says what cases each validation must hold.
 
     Raises:
-        UserError: the folder or one of nnU-Net's files in it is missing or not readable.
+        UserError: the folder or one of nnU-Net's files in it is missing or unreadable.
     """
     parts = folder.name.split("__")
     if len(parts) != 3:
-        raise UserError(f"{folder} is no model's folder TRAINER__PLANS__CONFIGURATION")
+        raise UserError(f"{folder} is not a model's folder TRAINER__PLANS__CONFIGURATION")
     for file in ("dataset.json", "plans.json"):
         if not (folder / file).is_file():
             there = sorted(p.name for p in folder.parent.glob("*__*__*")) if folder.parent.is_dir() else []
             raise UserError(
-                f"{folder / file} is missing: not trained? {folder.parent} holds {', '.join(there) or 'none'}"
+                f"{folder / file} is missing; was this row trained? {folder.parent} holds {', '.join(there) or 'none'}"
             )
     dataset, plans = read_json(folder / "dataset.json"), read_json(folder / "plans.json")
     classes = Classes.from_file(folder / "dataset.json")

@@ -1,4 +1,4 @@
-"""The rows of a comparison: trainings that differ by chance alone are one row."""
+"""The rows of a comparison: trainings that differ only by chance are one row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from nnunet_attn.trainer_names import without_run
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a comparison: a trainer with its plans, trained once or repeatedly (``_run<K>``).
+    """One row of a comparison: a trainer with its plans, trained once or repeatedly (``_run<K>``).
 
     Attributes:
-        name: The trainer without ``_run<K>``, with plans and configuration unless they are the usual ones.
+        name: The trainer without ``_run<K>``, with plans and configuration if they are not the default.
         runs: The trained models, in the order of their names' numbers.
     """
 
@@ -22,7 +22,7 @@ class Row:
 
     @property
     def model(self) -> Model:
-        """The first training, which stands for all where they are equal by construction."""
+        """The first training, which represents all repeats in what they have in common."""
         return self.runs[0]
 
     @property
@@ -31,12 +31,12 @@ class Row:
         return without_run(self.model.trainer)
 
     def folds(self, used: Sequence[str]) -> list[Fold]:
-        """The folds that count, of all repeats."""
+        """The compared folds of all repeats."""
         return [run.folds[name] for run in self.runs for name in used]
 
 
 def fold_rows(models: Sequence[Model]) -> list[Row]:
-    """Rows in the order in which their first training is named.
+    """Fold repeats into rows, in the order in which the first training of each row is named.
 
     Raises:
         UserError: fewer than two rows are left.
@@ -46,6 +46,7 @@ def fold_rows(models: Sequence[Model]) -> list[Row]:
         found.setdefault(model.name_with(without_run(model.trainer)), []).append(model)
     if len(found) < 2:
         raise UserError(
-            f"--trainers names repeats of {next(iter(found))} only, which are one row; name a second trainer to compare"
+            f"--trainers names repeats of {next(iter(found))} only, which form one row; name a second trainer to "
+            "compare"
         )
     return [Row(name, tuple(sorted(runs, key=lambda m: (len(m.trainer), m.trainer)))) for name, runs in found.items()]

@@ -1,4 +1,4 @@
-"""Were the rows of a comparison trained and validated on the same data? What differs is refused, by name."""
+"""Check that the rows of a comparison were trained and validated on the same data."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from nnunet_attn.scoring.cases import listed
 
 
 def common_folds(models: Sequence[Model], folds: Sequence[str]) -> list[str]:
-    """Folds that are complete in every row.
+    """The folds that are complete in every row.
 
     Raises:
-        UserError: there is none; the reasons are listed.
+        UserError: there is none; the message says why.
     """
     common = [fold for fold in folds if all(model.folds[fold].problem is None for model in models)]
     if not common:
@@ -28,11 +28,11 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
     """Refuse rows that were not trained and validated on the same data.
 
     Compared are the data part of dataset.json, nnU-Net's fingerprint, the validation cases of each fold (also with
-    splits_final.json, where it is at hand), the number of training cases, and, case by case and class by class, the
+    splits_final.json, if it was found), the number of training cases, and, case by case and class by class, the
     voxels of the reference at the time of validation.
 
     Raises:
-        UserError: what differs, between which rows.
+        UserError: something differs; the message says what, and between which rows.
     """
     first = models[0]
     for other in models[1:]:
@@ -47,7 +47,7 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
         if keys:
             raise UserError(f"{pair} were trained on different data: dataset.json differs in {', '.join(keys)}")
         if None not in (first.fingerprint, other.fingerprint) and first.fingerprint != other.fingerprint:
-            raise UserError(f"{pair} were trained on different data: their dataset_fingerprint.json differ")
+            raise UserError(f"{pair} were trained on different data: their files dataset_fingerprint.json differ")
         for name in folds:
             a, b = first.folds[name], other.folds[name]
             unequal = sorted(set(a.cases) ^ set(b.cases))
@@ -70,7 +70,7 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
         if splits is not None and name.isdigit() and int(name) < len(splits):
             extra = sorted(set(first.folds[name].cases) - set(splits[int(name)]["val"]))
             if extra:
-                raise UserError(f"fold {name} validated {listed(extra)}, which splits_final.json does not have in it")
+                raise UserError(f"fold {name} validated {listed(extra)}, which splits_final.json does not list for it")
     cases = [case for name in folds for case in first.folds[name].cases]
     twice = sorted(case for case, count in Counter(cases).items() if count > 1)
     if twice:
@@ -78,7 +78,7 @@ def refuse_unequal(models: Sequence[Model], folds: Sequence[str], splits: list[d
 
 
 def hashes(models: Sequence[Model], folds: Sequence[str]) -> dict[str, object]:
-    """SHA-256 of what must be equal (once), and of each row's plans."""
+    """SHA-256 of the data that all rows must share, and of each row's plans."""
     first = models[0]
     cases = {name: first.folds[name].cases for name in folds}
     voxels = {c: {k: v["n_ref"] for k, v in s.items()} for scores in cases.values() for c, s in scores.items()}

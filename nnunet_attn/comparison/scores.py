@@ -12,8 +12,8 @@ from nnunet_attn.scoring.groups import Groups
 from nnunet_attn.scoring.intervals import group_index, mean_without_nan
 from nnunet_attn.scoring.metrics import METRICS
 
-MEAN = "mean"  # nnU-Net's foreground_mean: over classes, of the means over cases
-CASE_MEAN = "case_mean"  # of one case, over the classes that have a value in it: what pairs cases
+MEAN = "mean"  # nnU-Net's foreground_mean: each class averaged over cases, then averaged over classes
+CASE_MEAN = "case_mean"  # a case's mean over the classes that have a value in it; used by the paired tests
 COUNTS = ("n_pred", "n_ref", "ml_pred", "ml_ref")
 COLUMNS = ("row", "repeat", "fold", "case", "group", "class", "metric", "value")
 RowScores = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]  # (fold, case) -> class -> metric -> value
@@ -45,17 +45,17 @@ class Scores:
 
     @cached_property
     def index(self) -> np.ndarray:
-        """Group of each case, as ``intervals`` takes it."""
+        """Group index of each case, for ``scoring.intervals``."""
         return group_index([self.groups.of[case] for _, case in self.keys])
 
     @property
     def quantities(self) -> list[str]:
-        """What each case has a value of: the classes and their mean; of a single class only the mean."""
+        """The quantities of each case: the classes and their mean; if there is a single class, only the mean."""
         return [*self.classes, CASE_MEAN] if len(self.classes) > 1 else [CASE_MEAN]
 
     @property
     def scored(self) -> list[str]:
-        """The metrics that there are, without the voxel counts."""
+        """The metrics that were computed, without the voxel counts."""
         return [metric for metric in METRICS if metric in self.metrics]
 
     def of(self, row: str, name: str, metric: str) -> np.ndarray:
@@ -63,7 +63,7 @@ class Scores:
         return self.values[row][:, :, (*self.classes, CASE_MEAN).index(name), self.metrics.index(metric)]
 
     def over_repeats(self, row: str, name: str, metric: str) -> np.ndarray:
-        """Mean over repeats, (cases,)."""
+        """Mean over repeats, of shape (cases,)."""
         return mean_without_nan(self.of(row, name, metric), 0)
 
     def by_class(self, row: str, metric: str) -> np.ndarray:
@@ -71,7 +71,7 @@ class Scores:
         return self.values[row][:, :, : len(self.classes), self.metrics.index(metric)]
 
     def long_table(self) -> pd.DataFrame:
-        """Every value in one line, ``COLUMNS``; values that do not exist (NaN) of metrics that do are lines, too."""
+        """One line per value, with ``COLUMNS``; also for undefined values (NaN) of metrics that were computed."""
         names, parts = (*self.classes, CASE_MEAN), []
         folds, cases = ([key[i] for key in self.keys] for i in (0, 1))
         groups = [self.groups.of[case] for case in cases]

@@ -12,7 +12,7 @@ ALPHA = 0.05
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; groups without difference are left out; 1 if none is left."""
+    """Two-sided p of Wilcoxon's signed-rank test; groups with difference zero are left out; 1 if none is left."""
     differences = differences[differences != 0]
     return float(stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
 
@@ -21,16 +21,16 @@ def smallest_p(groups: int, rows: int = 1) -> float:
     """The smallest p that the two-sided signed-rank test over so many groups can reach after Holm's correction.
 
     Args:
-        groups: Groups with a difference.
+        groups: Number of groups with a difference.
         rows: Rows that are compared with the baseline; Holm multiplies the smallest of their p-values by this number.
     """
     return min(1.0, rows * 2.0 ** (1 - groups))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the family-wise error rate is kept when all tests are read.
+    """Holm's step-down correction, which controls the family-wise error rate.
 
-    The k-th smallest of m values is multiplied by m - k + 1, and none may fall below one before it.
+    The k-th smallest of m values is multiplied by m - k + 1, and no result is below one before it.
     """
     adjusted = np.empty(len(p_values))
     order = np.argsort(p_values, kind="stable")
@@ -44,8 +44,8 @@ class Difference:
     """Paired comparison of one row with the baseline on one quantity, candidate minus baseline.
 
     Attributes:
-        cases, groups: How many had a value from both.
-        only_in_one: Cases that had a value from one of both only, and are left out.
+        cases, groups: Numbers of those with a value in both rows.
+        only_in_one: Number of cases with a value in only one row, which are left out.
         mean: Mean difference over cases, with its 95 % interval.
         p: Wilcoxon over groups (a group's value is the mean over its cases and over repeats).
         wins, ties, losses: Groups for which the candidate is better, equal, worse.
@@ -66,12 +66,12 @@ class Difference:
 def paired_difference(
     candidate: np.ndarray, baseline: np.ndarray, index: np.ndarray, *, lower_is_better: bool = False
 ) -> Difference | None:
-    """Compare case by case; cases where either has no value (NaN in all repeats) drop out. None if no case is left.
+    """Compare case by case; cases where either has no value (NaN in all repeats) are left out. None if no case is left.
 
     Args:
         candidate, baseline: (cases,) or (repeats, cases); their numbers of repeats may differ.
         index: Group of each case, see ``intervals.group_index``.
-        lower_is_better: As for distances.
+        lower_is_better: True for distances.
     """
     parts = [np.atleast_2d(np.asarray(part, dtype=float)) for part in (candidate, baseline)]
     means = [mean_without_nan(part, 0) for part in parts]
@@ -80,7 +80,9 @@ def paired_difference(
     if not both.any():
         return None
     sums, counts = group_sums((means[0] - means[1])[both], index[both])
-    by_group = np.round(sums[counts > 0] / counts[counts > 0], 12)  # a tie must not become a difference by rounding
+    by_group = np.round(
+        sums[counts > 0] / counts[counts > 0], 12
+    )  # so that rounding errors do not turn a tie into a difference
     better = -by_group if lower_is_better else by_group
     interval = difference_interval([part[:, both, None] for part in parts], index[both])
     return Difference(
@@ -98,9 +100,9 @@ def paired_difference(
 
 
 def is_significant(difference: Difference, corrected_p: float) -> bool:
-    """Our rule, stricter than the test alone: corrected p below 0.05 and an interval of the mean without 0.
+    """Whether a difference is called significant: corrected p below 0.05, and an interval of the mean that excludes 0.
 
-    Wilcoxon's test looks at ranks, the interval at the mean and, with repeats, at the chance of training; where they
-    disagree nothing is claimed.
+    This is stricter than the test alone. Wilcoxon's test is about ranks; the interval is about the mean and, with
+    repeats, includes the randomness of training. If they disagree, nothing is claimed.
     """
     return corrected_p < ALPHA and (difference.low > 0 or difference.high < 0)

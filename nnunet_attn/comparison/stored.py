@@ -1,4 +1,4 @@
-"""Scores that ``nnunet-attn evaluate`` has written beside a fold's validation, so that files are read only once."""
+"""Read scores that ``nnunet-attn evaluate`` stored beside a fold's validation, so that they are computed only once."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ CaseScores = dict[str, dict[str, dict[str, float]]]  # case -> class -> metric -
 
 
 def read_stored(path: Path) -> CaseScores:
-    """The long table of ``evaluate``, nested."""
+    """The long table of ``evaluate`` as nested dictionaries."""
     scores: CaseScores = {}
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
@@ -25,7 +25,7 @@ def read_stored(path: Path) -> CaseScores:
 
 
 def same_dice(stored: CaseScores, cases: Mapping[str, Mapping[str, Mapping[str, float]]]) -> bool:
-    """Whether both are scores of the same predictions: the same Dice for the same cases and classes."""
+    """Whether both score the same predictions: they have the same Dice for the same cases and classes."""
     if stored.keys() != cases.keys():
         return False
     for case, classes in cases.items():
@@ -39,7 +39,7 @@ def same_dice(stored: CaseScores, cases: Mapping[str, Mapping[str, Mapping[str, 
 
 
 def stored_scores(fold: Path, cases: Mapping[str, Mapping], rules: Rules) -> tuple[CaseScores, str] | None:
-    """A fold's stored scores and the unit of distances; None unless they are of this validation, by these rules."""
+    """A fold's stored scores and unit of distances; None unless they are of this validation, by ``rules``."""
     try:
         about = json.loads((fold / STORED).with_suffix(".json").read_text(encoding="utf-8"))
         scores = read_stored(fold / STORED)

@@ -1,4 +1,4 @@
-"""Whose predictions are in a folder of a test set? nnU-Net writes plans and dataset beside them, not the trainer."""
+"""Check whose predictions a test set folder holds. nnU-Net stores plans and dataset beside them, not the trainer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from nnunet_attn.errors import UserError
 
 
 def check_test_folders(models: Sequence[Model], test: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each model, and what could not be verified, in sentences.
+    """The folder of each model, and sentences about what could not be verified.
 
     Args:
         models: The trained models.
@@ -16,7 +16,7 @@ def check_test_folders(models: Sequence[Model], test: Mapping[str, Path]) -> tup
 
     Raises:
         UserError: a row has no folder, a folder no row, or a folder holds predictions of other plans, another dataset
-            or, by our own record, another trainer.
+            or, according to our own record, of another trainer.
     """
     names = {model.name: model for model in models}
     folders = {_name(row): Path(folder) for row, folder in test.items()}
@@ -29,10 +29,10 @@ def check_test_folders(models: Sequence[Model], test: Mapping[str, Path]) -> tup
     notes = []
     for name, model in names.items():
         if not folders[name].is_dir():
-            raise UserError(f"--test {name}={folders[name]} is no folder")
+            raise UserError(f"--test {name}={folders[name]} is not a folder")
         unverified = _contradictions(model, folders[name])
         if unverified:
-            notes.append(f"{folders[name]} was taken for {name}'s predictions; {unverified}")
+            notes.append(f"{folders[name]} was taken as {name}'s predictions; {unverified}")
     return folders, notes
 
 
@@ -42,7 +42,7 @@ def _name(row: str) -> str:
 
 
 def _contradictions(model: Model, folder: Path) -> str | None:
-    """What could not be verified of a folder, None if all was."""
+    """A sentence on what could not be verified about a folder; None if everything was."""
 
     def refuse(file: str, what: str) -> None:
         raise UserError(f"--test {model.name}={folder} contradicts the row: {folder / file} {what}")

@@ -1,11 +1,11 @@
-"""nnU-Net's training logs, read: learning rate, losses, pseudo Dice and duration of each epoch."""
+"""Read nnU-Net's training logs: learning rate, losses, pseudo Dice and duration of each epoch."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Times that stand before a line are not read: a machine's clock may go back.
+# The time stamp of a line is ignored, since a machine's clock may be set back.
 LINE = re.compile(
     r"^\S+ \S+: (?:"
     r"Epoch (?P<epoch>\d+)|Current learning rate: (?P<rate>\S+)|train_loss (?P<train>\S+)|val_loss (?P<val>\S+)|"
@@ -20,7 +20,7 @@ NUMBER = re.compile(r"(?<![\w.])(?:nan|-?\d+\.?\d*(?:e-?\d+)?)(?![\w.])")
 class Epoch:
     """One logged epoch; ``seconds`` is None until it has ended.
 
-    ``pseudo_dice`` holds a number for each class, from nnU-Net's patches of the validation cases.
+    ``pseudo_dice`` holds a number for each class, computed by nnU-Net on patches of the validation cases.
     """
 
     number: int
@@ -32,19 +32,19 @@ class Epoch:
 
     @property
     def mean_dice(self) -> float | None:
-        """Mean of the pseudo Dice over the classes that have one."""
+        """Mean pseudo Dice over the classes that have a value."""
         values = [value for value in self.pseudo_dice if value == value]
         return sum(values) / len(values) if values else None
 
 
 @dataclass
 class TrainingLog:
-    """All logs of a fold.
+    """The logs of a fold, combined.
 
     Attributes:
-        epochs: By number; of a repeated epoch (after a kill) the last that has ended.
-        starts: Numbers of the epochs in the order in which they began, with all repetitions.
-        training_cases: As the log says.
+        epochs: Epochs by number; of a repeated epoch (after a kill), the last one that ended.
+        starts: Numbers of the epochs in the order in which they started, with all repetitions.
+        training_cases: Number of training cases in the log.
         files: The logs, the oldest first.
     """
 
@@ -55,7 +55,7 @@ class TrainingLog:
 
     @property
     def ended(self) -> int:
-        """How many epochs are behind us, counted by the highest that has ended."""
+        """Number of completed epochs, from the highest one that ended."""
         return max((e.number for e in self.epochs.values() if e.seconds is not None), default=-1) + 1
 
 
@@ -67,7 +67,7 @@ def log_files(folder: Path) -> list[Path]:
 
 
 def _epochs(text: str) -> Iterator[Epoch | int]:
-    """The epochs of one log as they begin; a number is that of training cases."""
+    """Yield the epochs of one log as they start, and as a plain number the number of training cases."""
     epoch: Epoch | None = None
     for found in LINE.finditer(text):
         kind = found.lastgroup

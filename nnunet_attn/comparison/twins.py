@@ -1,7 +1,7 @@
 """Where a difference comes from: each network beside its twin without attention, and beside stock under its recipe.
 
-nnU-Net's authors found that several published hybrids lose nothing when their attention is taken out; a difference to
-stock nnU-Net alone does not tell where it comes from.
+nnU-Net's authors found that several published hybrid networks lose nothing when their attention is removed; a
+difference to stock nnU-Net alone does not show what causes it.
 """
 
 import math
@@ -20,13 +20,13 @@ from nnunet_attn.trainer_names import same_recipe_pairs, twin_names
 
 @dataclass(frozen=True)
 class Twin:
-    """A row and the row that is the same network without its attention.
+    """A row and its twin, the row with the same network without its attention.
 
     Attributes:
-        difference: In Dice per case, row minus twin.
+        difference: Difference in Dice per case, row minus twin.
         parameters: Share of the row's parameters that the twin does not have; None where they were not counted.
-        step_time: Share of the row's time per iteration that the twin does not need; None where no log has it, or
-            where both ran on different hardware.
+        step_time: Share of the row's time per iteration that the twin does not need; None if no log has it, or
+            if they ran on different hardware.
     """
 
     row: str
@@ -36,7 +36,7 @@ class Twin:
     step_time: float | None
 
     def text(self, groups: Groups) -> str:
-        """One line for a terminal."""
+        """One line for the terminal."""
         return (
             f"What the attention adds, {self.row} minus {self.twin}: mean Dice per case "
             f"{effect_text(self.difference, groups)}; {percent(self.parameters)} of its parameters, "
@@ -64,7 +64,7 @@ class OwnEffect:
     difference: Difference
 
     def text(self, groups: Groups) -> str:
-        """One line for a terminal."""
+        """One line for the terminal."""
         return (
             f"What the network does without the recipe, {self.candidate} minus {self.stock}: mean Dice per case "
             f"{effect_text(self.difference, groups)}."
@@ -111,12 +111,12 @@ def _recipes_differ(ours: Facts, theirs: Facts) -> bool:
 
 
 def percent(share: float | None) -> str:
-    """A share in words; negative where the twin is the larger or slower one."""
+    """A share in percent; negative if the twin is larger or slower."""
     return "an unknown share" if share is None else f"{100 * share:.1f} %"
 
 
 def find_twins(rows: Sequence[Row], scores: Scores, facts: Mapping[str, Facts]) -> list[Twin]:
-    """Every row that has its twin among the rows, with the same plans and suffixes; the first of several twins."""
+    """The pairs of rows and their twins with the same plans and suffixes; of several twins, the first."""
     names = {row.name for row in rows}
     result = []
     for row in rows:

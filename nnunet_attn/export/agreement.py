@@ -21,12 +21,12 @@ DICE_DIFFERENCE = 1e-4
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one case, or of all together.
+    """The agreement of two predictions, of one case or of all cases together.
 
     Attributes:
         voxels: Number of voxels.
-        different: Number of those with another label.
-        dice: Dice between the two predictions by label, foreground labels that either has.
+        different: Number of voxels with different labels.
+        dice: Dice between the two predictions, for each foreground label that either has.
     """
 
     voxels: int
@@ -35,7 +35,7 @@ class Agreement:
 
     @property
     def equal(self) -> float:
-        """Share of equal voxels."""
+        """Share of voxels with equal labels."""
         return 1 - self.different / self.voxels
 
     @property
@@ -48,7 +48,7 @@ class Agreement:
 
 
 def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
-    """Agreement of label maps, all pairs taken together."""
+    """The agreement of pairs of label maps, over all pairs together."""
     overlap: dict[int, int] = {}
     sizes: dict[int, int] = {}
     for first, second in pairs:
@@ -64,29 +64,29 @@ def compare(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Agreement:
 
 
 def read_exported(model: TrainedModel, content: dict) -> None:
-    """Raise UserError unless the export was made from this model's checkpoints."""
+    """Raise UserError unless the export was made from this model's current checkpoints."""
     for fold in content["folds"]:
         path = model.folder / f"fold_{fold['fold']}" / model.checkpoint
         if sha256(path) != fold["checkpoint_sha256"]:
-            raise UserError(f"{path} is not the checkpoint that was exported; it has changed since, export again")
+            raise UserError(f"{path} is not the checkpoint that was exported, it has changed since; export again")
 
 
 def check_export(
     export: Path, model_folder: Path, images: Sequence[Path], *, threads: int | None = None
 ) -> dict[str, Agreement]:
-    """Predict ``images`` by ``predict.py`` of the export and by nnU-Net, on the CPU, and compare.
+    """Predict ``images`` with the export's ``predict.py`` and with nnU-Net, on the CPU, and compare.
 
     Args:
         export: A folder that ``export_model`` wrote.
         model_folder: The model it was made from.
         images: A folder, or files.
-        threads: Threads of each; default: all cores.
+        threads: Number of threads of each; by default all cores.
 
     Returns:
-        Agreement by case, and of all under "all cases".
+        Agreement by case; under "all cases", that of all together.
 
     Raises:
-        UserError: no export, another model, or a case that cannot be predicted.
+        UserError: the folder is not an export, or of another model, or a case cannot be predicted.
     """
     content = read_json(export / "model.json")
     folds = [str(fold["fold"]) for fold in content["folds"]]

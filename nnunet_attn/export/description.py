@@ -1,4 +1,4 @@
-"""``model.json``: all that a reader in any language needs around the network; and what cannot be exported."""
+"""``model.json``: all that a program in any language needs to run the network; and checks of what can be exported."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ NORMALIZATIONS = (
     "RescaleTo01Normalization",
     "ZScoreNormalization",
 )
-# what predict.py needs to read and write, beside numpy, scipy and onnxruntime
+# packages that predict.py needs for files, besides numpy, scipy and onnxruntime
 READER_PACKAGES = {
     "NaturalImage2DIO": ("Pillow",),
     "SimpleITKIO": ("SimpleITK",),
@@ -41,10 +41,10 @@ NOTES = {
 
 
 def check_exportable(model: TrainedModel) -> None:
-    """Refuse what ``predict.py`` would not do exactly as nnU-Net does.
+    """Raise if ``predict.py`` would not do exactly what nnU-Net does with this model.
 
     Raises:
-        UserError: a cascade, another resampling, preprocessing, normalisation or file format than nnU-Net's usual.
+        UserError: the model is a cascade, or has an unusual resampling, preprocessing, normalisation or file format.
     """
     plan, name = model.configuration_manager, f"{model.folder.name} cannot be exported"
     if plan.previous_stage_name is not None:

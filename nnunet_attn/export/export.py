@@ -1,4 +1,4 @@
-"""Write a trained model as ONNX files with what is needed around them, and check that they agree with it."""
+"""Write a trained model as ONNX files with a script to predict with them, and check that they agree with it."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from nnunet_attn.files import complete_folder
 from nnunet_attn.training.trained_model import TrainedModel
 
 OPSET = 18
-TOLERANCE = 1e-4  # of the largest logit
+TOLERANCE = 1e-4  # accepted difference, relative to the largest logit
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -34,7 +34,7 @@ def check_packages() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporter's talk: what it says of steps it retries, and of operators it decomposes."""
+    """Silence the exporter's messages about retries and decomposed operators."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -46,12 +46,12 @@ def quiet() -> Iterator[None]:
 
 
 def write_onnx(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
-    """Export a network at a patch of ``shape`` (channels, *patch), any batch size; float32, weights inside the file.
+    """Export a network at a patch of ``shape`` (channels, *patch), any batch size; float32, with weights inside.
 
     Raises:
-        UserError: the exporter cannot.
+        UserError: the exporter fails.
     """
-    image = torch.zeros(2, *shape)  # a batch of 1 would be taken for a constant
+    image = torch.zeros(2, *shape)  # a batch size of 1 would become a constant
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with quiet(), torch.inference_mode(False), torch.no_grad():
@@ -65,14 +65,14 @@ def write_onnx(network: nn.Module, shape: tuple[int, ...], path: Path) -> None:
                 dynamic_shapes=({0: batch},),
                 verbose=False,
             )
-            assert program is not None  # it is only with an exporter of old
+            assert program is not None  # None only with the old exporter
             program.save(path, external_data=False)
-    except Exception as error:  # the exporter has kinds of its own for each of its steps; all mean the same here
+    except Exception as error:  # each step of the exporter has its own exceptions
         raise UserError(f"{type(network).__name__} cannot be exported: {' '.join(str(error).split())[:300]}") from error
 
 
 def disagreement(network: nn.Module, path: Path, shape: tuple[int, ...], seed: int = 0) -> float:
-    """Largest difference between the logits of ONNX file and network on two random patches, over the largest logit."""
+    """Largest difference between logits of ONNX file and network on two random patches, over the largest logit."""
     import onnxruntime
 
     image = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)
@@ -81,12 +81,12 @@ def disagreement(network: nn.Module, path: Path, shape: tuple[int, ...], seed: i
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = np.concatenate([session.run(None, {"image": image[:1]})[0], session.run(None, {"image": image})[0][1:]])
     if found.shape != expected.shape:
-        raise UserError(f"the exported network gives logits of {found.shape}, the model of {expected.shape}")
+        raise UserError(f"the exported network gives logits of shape {found.shape}, the model {expected.shape}")
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def export_model(model: TrainedModel, output: Path, *, overwrite: bool = False) -> dict[str, float]:
-    """Export all folds of ``model`` into the folder ``output``, which appears when all of them agree with it.
+    """Export all folds of ``model`` into the folder ``output``, which appears once all of them agree with the model.
 
     Returns:
         The disagreement of each fold, see ``disagreement``.
@@ -104,10 +104,10 @@ def export_model(model: TrainedModel, output: Path, *, overwrite: bool = False) 
             network = model.network(fold)
             write_onnx(network, shape, file)
             differences[fold] = disagreement(network, file, shape)
-            if not differences[fold] < TOLERANCE:  # NaN does not agree, either
+            if not differences[fold] < TOLERANCE:  # also True for NaN
                 raise UserError(
                     f"fold {fold}: the logits of the ONNX file differ by {differences[fold]:.2g} of the largest from "
-                    f"the model's, more than {TOLERANCE:g}; nothing was left behind"
+                    f"the model's, more than {TOLERANCE:g}; nothing was written"
                 )
         content = describe(model, files, OPSET) | {"self_check": differences}
         (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -7,8 +7,10 @@ IMAGES is a folder, or files, named as in training: CASE_0000.nii.gz, CASE_0001.
 colour picture holds its three). A prediction gets the name CASE.nii.gz and the geometry of the image. A case that
 cannot be predicted is named with its reason; the others are predicted, and the exit code is 1.
 
-Every step is nnU-Net's, with its numbers and its rounding: normalisation, resampling, sliding window with Gaussian
-weights, mirroring, mean over folds, resampling of the logits, labels. No torch, no nnU-Net.
+Every step computes what nnU-Net computes, with the same rounding: normalisation, resampling, sliding window with
+Gaussian weights, mirroring, mean over folds, resampling of the logits, labels. No torch, no nnU-Net.
+
+All of it is one file, although a long one, so that an export can be read, copied and checked without this package.
 """
 
 import argparse
@@ -23,18 +25,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-ANISOTROPY_THRESHOLD = 3  # nnU-Net resamples an axis by itself whose spacing is so many times the finest
+ANISOTROPY_THRESHOLD = 3  # nnU-Net resamples an axis separately if its spacing is more than this many times the finest
 
 
 class CaseError(Exception):
-    """A case that cannot be predicted, with the reason in one line."""
+    """A case that cannot be predicted; the message is one line with the reason."""
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, list[float], dict]:
-    """A picture as (channels, 1, height, width); its spacing is set, not read."""
+    """A picture as (channels, 1, height, width), with the spacing that nnU-Net gives to pictures."""
     if path.suffix.lower() == ".tif":
         import tifffile
 
@@ -49,7 +51,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, list[float], dict]:
         return pixels[None, None], [999, 1, 1], {}
     if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
         return pixels.transpose(2, 0, 1)[:, None], [999, 1, 1], {}
-    raise CaseError(f"{path}: a picture is grey, RGB or RGBA, this array has the shape {pixels.shape}")
+    raise CaseError(f"{path}: expected a grey, RGB or RGBA picture, got an array of shape {pixels.shape}")
 
 
 def write_picture(labels: np.ndarray, path: Path, geometry: dict) -> None:
@@ -64,7 +66,7 @@ def write_picture(labels: np.ndarray, path: Path, geometry: dict) -> None:
 
 
 def read_volume(path: Path, orientation: str | None = None) -> tuple[np.ndarray, list[float], dict]:
-    """A volume as (1, z, y, x), spacing in that order, and what ``write_volume`` needs; 2D images get z = 1."""
+    """A volume as (1, z, y, x), spacing in that order, and the geometry for ``write_volume``; 2D images get z = 1."""
     import SimpleITK as sitk
 
     image = sitk.ReadImage(str(path))
@@ -74,7 +76,7 @@ def read_volume(path: Path, orientation: str | None = None) -> tuple[np.ndarray,
         image = sitk.DICOMOrient(image, orientation)
     array = sitk.GetArrayFromImage(image)
     if array.ndim not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
-        raise CaseError(f"{path}: expected an image of two or three axes and one value a voxel, got {array.shape}")
+        raise CaseError(f"{path}: expected an image of two or three axes with one value per voxel, got {array.shape}")
     spacing = [abs(s) for s in image.GetSpacing()[::-1]]
     if array.ndim == 2:
         array, spacing = array[None], [max(spacing) * 999, *spacing]
@@ -95,7 +97,7 @@ def write_volume(labels: np.ndarray, path: Path, geometry: dict) -> None:
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, list[float], dict]:
-    """As ``read_volume``, by nibabel, which nnU-Net takes for files that end in .nii."""
+    """The same as ``read_volume``, with nibabel, which nnU-Net uses for files ending in .nii."""
     import nibabel
 
     image: Any = nibabel.load(path)
@@ -178,7 +180,7 @@ def normalize(image: np.ndarray, scheme: str, numbers: dict, mask: np.ndarray | 
 
 
 def separate_axis(spacings: Sequence[Sequence[float]], force: bool | None) -> int | None:
-    """The axis to resample by itself, since one of the spacings (the old, then the new) is coarse along it; or None."""
+    """The axis to resample separately, because one of the spacings (old, then new) is coarse along it; or None."""
     for spacing in spacings[:1] if force else spacings:
         if force or (force is None and max(spacing) / min(spacing) > ANISOTROPY_THRESHOLD):
             coarse = np.flatnonzero(max(spacing) / np.array(spacing) == 1)
@@ -187,14 +189,14 @@ def separate_axis(spacings: Sequence[Sequence[float]], force: bool | None) -> in
 
 
 def resize(image: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
-    """Spline interpolation to a shape, cut to the range of the input: ``skimage.transform.resize`` with mode "edge"."""
+    """Spline interpolation to a shape, clipped to the input's range, as ``skimage.transform.resize``, mode "edge"."""
     factors = [1 / (old / new) for old, new in zip(image.shape, shape, strict=True)]
     resized = ndimage.zoom(image, factors, order=order, mode="nearest", grid_mode=True)
     return np.clip(resized, image.min(), image.max(), out=resized)
 
 
 def resample(image: np.ndarray, shape: Sequence[int], axis: int | None, order: int) -> np.ndarray:
-    """One channel in float64 to a new shape; along ``axis``, if there is one, by the nearest slice."""
+    """Resample one channel in float64 to a new shape; along ``axis``, if there is one, take the nearest slice."""
     image = image.astype(float)
     if axis is None:
         return resize(image, shape, order)
@@ -209,7 +211,7 @@ def resample(image: np.ndarray, shape: Sequence[int], axis: int | None, order: i
 
 
 def preprocess(data: np.ndarray, spacing: Sequence[float], model: dict) -> tuple[np.ndarray, dict]:
-    """Transpose, crop to non-zero, normalise, resample; also what ``segment`` needs to go back."""
+    """Transpose, crop to non-zero, normalise, resample; also returns what ``segment`` needs to undo this."""
     data = data.transpose(0, *(axis + 1 for axis in model["transpose_forward"]))
     spacing = [spacing[axis] for axis in model["transpose_forward"]]
     mask = data[0] != 0
@@ -236,7 +238,7 @@ def preprocess(data: np.ndarray, spacing: Sequence[float], model: dict) -> tuple
 
 
 def gaussian_weights(patch: Sequence[int], model: dict) -> np.ndarray:
-    """Weights of a tile, 10 at its centre, in float16; where they vanish, the smallest that does not."""
+    """Gaussian weights of a tile in float16, 10 at its centre; zeros are replaced by the smallest positive weight."""
     weights = np.zeros(patch)
     weights[tuple(n // 2 for n in patch)] = 1
     sigma = [n * model["gaussian"]["sigma_scale"] for n in patch]
@@ -248,14 +250,14 @@ def gaussian_weights(patch: Sequence[int], model: dict) -> np.ndarray:
 
 
 def tile_starts(size: int, tile: int, step: float) -> list[int]:
-    """Where tiles begin along one axis, evenly and at most ``step`` tiles apart."""
+    """Start of each tile along one axis, evenly spaced, at most ``step`` tile sizes apart."""
     count = int(np.ceil((size - tile) / (tile * step))) + 1
     distance = (size - tile) / (count - 1) if count > 1 else 0
     return [int(np.round(distance * i)) for i in range(count)]
 
 
 def tiles(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple]:
-    """Index of each tile; a 2D model takes the slices along the first axis one by one."""
+    """The index of each tile; for a 2D model, each slice along the first axis is tiled."""
     planes = list(range(shape[0])) if len(patch) == 2 else []
     starts = [tile_starts(size, tile, step) for size, tile in zip(shape[-len(patch) :], patch, strict=True)]
     corners = itertools.product(*starts)
@@ -264,7 +266,7 @@ def tiles(shape: Sequence[int], patch: Sequence[int], step: float) -> list[tuple
 
 
 def run_tiles(session: Any, batch: np.ndarray, mirror_axes: Sequence[int]) -> np.ndarray:
-    """Logits of a batch of tiles in float32, the mean over all mirrored versions."""
+    """Logits of a batch of tiles in float32, averaged over all mirrored versions."""
     logits = session.run(None, {"image": batch})[0]
     combinations = [
         tuple(axis + 2 for axis in axes)
@@ -284,7 +286,7 @@ def predict_logits(
     options: argparse.Namespace,
     progress: Callable[[int, int], None],
 ) -> np.ndarray:
-    """Mean logits of the folds, (outputs, z, y, x) in float16, in which nnU-Net sums them."""
+    """Mean logits of the folds, (outputs, z, y, x), in float16 as nnU-Net sums them."""
     patch = model["patch_size"]
     missing = [max(0, n - size) for n, size in zip(patch, data.shape[-len(patch) :], strict=True)]
     pad = [(0, 0)] * (data.ndim - len(patch)) + [(m // 2, m - m // 2) for m in missing]
@@ -307,7 +309,7 @@ def predict_logits(
             progress(fold * len(boxes) + start + len(chunk), len(sessions) * len(boxes))
         logits /= covered
         if np.isinf(logits).any():
-            raise CaseError("the sum of logits leaves the range of float16; nnU-Net stops here, too")
+            raise CaseError("the sum of logits exceeds the range of float16, where nnU-Net stops, too")
         total = total + logits if fold else logits
     return (total if len(sessions) == 1 else total / np.float16(len(sessions)))[:, *inner[1:]]
 
@@ -316,7 +318,7 @@ def predict_logits(
 
 
 def segment(logits: np.ndarray, back: dict, model: dict) -> np.ndarray:
-    """Logits to labels on the image's grid, one output at a time, so that memory does not grow with the classes."""
+    """Labels on the image's grid from logits, one output at a time, so that memory does not grow with the classes."""
     how, shape = model["resampling"]["logits"], back["cropped"]
     axis = separate_axis(back["spacings"], how["force_separate_z"])
     labels = np.zeros(shape, np.uint16 if model["highest_label"] >= 255 else np.uint8)
@@ -324,7 +326,7 @@ def segment(logits: np.ndarray, back: dict, model: dict) -> np.ndarray:
     for index, output in enumerate(logits):
         if output.shape != shape:
             output = resample(output, shape, axis, how["order"]).astype(np.float16)
-        if model["regions_class_order"]:  # overlapping regions: each writes its label over those before
+        if model["regions_class_order"]:  # regions overlap: each overwrites the labels of those before
             probability = 1 / (1 + np.exp(-output.astype(np.float32)))
             labels[probability > 0.5] = model["regions_class_order"][index]
         elif index == 0:
@@ -341,10 +343,10 @@ def segment(logits: np.ndarray, back: dict, model: dict) -> np.ndarray:
 
 
 def find_cases(inputs: Sequence[Path], ending: str) -> dict[str, list[Path]]:
-    """Files of each case in the order of the channels.
+    """The files of each case, in the order of channels.
 
     Raises:
-        SystemExit: nothing to predict, or a file whose name is not CASE_0000.ending.
+        SystemExit: there is nothing to predict, or a file's name is not CASE_0000.ending.
     """
     folder = inputs[0] if len(inputs) == 1 and inputs[0].is_dir() else None
     listed = (f for f in folder.iterdir() if f.name.endswith(ending) and f.name[0] != ".") if folder else inputs
@@ -360,7 +362,7 @@ def find_cases(inputs: Sequence[Path], ending: str) -> dict[str, list[Path]]:
 
 
 def make_sessions(folder: Path, model: dict, folds: Sequence[str] | None, threads: int) -> list:
-    """One session of onnxruntime for each fold asked for."""
+    """One session of onnxruntime for each requested fold."""
     import onnxruntime
 
     known = {str(fold["fold"]): fold["file"] for fold in model["folds"]}
@@ -381,7 +383,7 @@ def predict_case(
     options: argparse.Namespace,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Predict one case; ``target`` appears when it is complete."""
+    """Predict one case and write ``target``, which appears once it is complete."""
     data, spacing, geometry = read_case(files, model)
     data, back = preprocess(data, spacing, model)
     labels = segment(predict_logits(data, sessions, model, options, progress), back, model)
@@ -395,7 +397,7 @@ def predict_case(
 
 
 def bar(title: str, shown: bool) -> Callable[[int, int], None]:
-    """A function that draws how many of the tiles are done."""
+    """A function that draws a progress bar of the tiles done."""
 
     def draw(done: int, count: int) -> None:
         if shown:
@@ -410,11 +412,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("-i", dest="inputs", type=Path, nargs="+", required=True, help="folder of images, or files")
     parser.add_argument("-o", dest="output", type=Path, required=True, help="folder to write to")
     parser.add_argument("-f", dest="folds", nargs="+", help="folds to average (default: all of this export)")
-    parser.add_argument("-step_size", type=float, default=0.5, help="distance of tiles in tiles; default %(default)s")
+    parser.add_argument(
+        "-step_size", type=float, default=0.5, help="distance between tiles, in tile sizes (default: %(default)s)"
+    )
     parser.add_argument("--disable_tta", action="store_true", help="without mirroring: faster, less accurate")
-    parser.add_argument("--continue_prediction", action="store_true", help="leave cases out that are predicted already")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores (%(default)s)")
-    parser.add_argument("--tile-batch", type=int, default=1, help="tiles to run at once; default %(default)s")
+    parser.add_argument("--continue_prediction", action="store_true", help="skip cases whose prediction exists")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="number of threads (default: all cores, %(default)s)"
+    )
+    parser.add_argument("--tile-batch", type=int, default=1, help="tiles in a batch (default: %(default)s)")
     parser.add_argument("--disable_progress_bar", action="store_true")
     return parser
 

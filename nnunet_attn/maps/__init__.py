@@ -1,4 +1,4 @@
-"""Attention maps of trained networks: recording, through nnU-Net's sliding window, figures."""
+"""Attention maps of trained networks: recorded while nnU-Net's sliding window runs; figures, volumes, tables."""
 
 from nnunet_attn.maps.record import record_attention
 

@@ -1,4 +1,4 @@
-"""What ``nnunet-attn maps`` writes: figures, volumes, numbers, and one page with all of it."""
+"""The output of ``nnunet-attn maps``: figures, volumes, tables, and one page that shows all of them."""
 
 import csv
 import re
@@ -21,7 +21,7 @@ from nnunet_attn.report.document import Block, Heading, Picture, Table, Text, to
 from nnunet_attn.training.trained_model import TrainedModel, read_model
 
 NOTE = (
-    "The prediction and its maps are made without mirroring, so that a map belongs to one pass of the network. Borders "
+    "The prediction and its maps are made without mirroring, so that a map belongs to a single forward pass. Borders "
     "are those of the prediction, one voxel wide within slices. Weights of attention say what a layer reads, not what "
     "the decision depends on."
 )
@@ -29,7 +29,7 @@ FINER = "weight of finer entries"
 
 
 def class_names(model: TrainedModel) -> dict[int, str]:
-    """Foreground labels by value; of regions their parts."""
+    """Foreground labels by value; for regions, the labels that they consist of."""
     names: dict[int, str] = {}
     for name, value in model.dataset_json["labels"].items():
         for part in value if isinstance(value, list) else [value]:
@@ -40,7 +40,7 @@ def class_names(model: TrainedModel) -> dict[int, str]:
 
 
 def nifti_geometry(geometry: Mapping, shape: Sequence[int]) -> dict:
-    """Geometry to write a map of (z, y, x) with; pictures have voxels of 1."""
+    """The geometry for writing a map of shape (z, y, x); pictures get voxel size 1."""
     if "affine" in geometry or "spacing" not in geometry:
         return {"spacing": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "direction": tuple(np.eye(3).ravel())}
     return dict(geometry)
@@ -51,7 +51,7 @@ def file_name(layer: str, name: str) -> str:
 
 
 def write_case(case: str, found: CaseMaps, model: TrainedModel, content: dict, folder: Path, volumes: bool) -> list:
-    """Volumes of one case, and its rows of numbers. Maps go back to the image's grid one by one, to save memory."""
+    """Write the volumes of one case and return its table rows. Maps are resampled one by one, to save memory."""
     covered = from_preprocessed(found.covered.astype(np.float32), found.back, content) > 0.5
     regions = regions_of(found.labels, class_names(model), covered)
     rows = list(numbers_of(case, found))
@@ -69,7 +69,7 @@ def write_case(case: str, found: CaseMaps, model: TrainedModel, content: dict, f
 
 
 def border_table(rows: Sequence[tuple]) -> list[Block]:
-    """Share of the weights on finer entries, by layer and region: the paper's claim that borders read them."""
+    """Share of the weights on finer entries, by layer and region, to check the paper's claim about borders."""
     found = [row for row in rows if row[2] == FINER]
     if not any(row[5] for row in found):
         return []
@@ -92,7 +92,7 @@ def border_table(rows: Sequence[tuple]) -> list[Block]:
 
 
 def lambda_table(rows: Sequence[tuple]) -> list[Block]:
-    """Lambda and what the subtraction removes, by layer."""
+    """Lambda, and how much the subtraction removes, by layer."""
     values = {row[1]: row[5] for row in rows if row[2] == "lambda"}
     if not values:
         return []
@@ -115,7 +115,7 @@ def lambda_table(rows: Sequence[tuple]) -> list[Block]:
 
 
 def drawn_layers(found: CaseMaps, patterns: Sequence[str] | None) -> list[str] | None:
-    """Layers that match; None without patterns.
+    """The layers that match a pattern; None if there are no patterns.
 
     Raises:
         UserError: no layer matches.
@@ -141,7 +141,7 @@ def write_maps(
     volumes: bool = True,
     overwrite: bool = False,
 ) -> None:
-    """Write the folder ``output``; it appears when it is complete. See ``nnunet-attn maps --help``.
+    """Write the folder ``output``, which appears once it is complete. See ``nnunet-attn maps --help``.
 
     Raises:
         UserError: the model or an image cannot be read, or the network has no attention.

@@ -1,4 +1,4 @@
-"""The figure of one case: the marked place, then a row for each kind of layer."""
+"""The figure of one case: the marked voxel, then a row for each kind of layer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ INCHES = 2.1  # of a panel
 
 
 def one_of_each_kind(layers: dict[str, Maps]) -> list[str]:
-    """Of layers whose maps have the same names and sizes the last one."""
+    """The last layer of each kind; layers are of one kind if their maps have the same names and sizes."""
     kinds = {}
     for layer, maps in layers.items():
         groups = (maps.pixel, maps.marked, maps.channel, maps.matrix)
@@ -30,7 +30,7 @@ def one_of_each_kind(layers: dict[str, Maps]) -> list[str]:
 
 
 def plane_of(values: np.ndarray, index: Sequence[int]) -> np.ndarray:
-    """The slice of a 3D array in which ``index`` lies; a 2D array as it is."""
+    """The slice of a 3D array that contains ``index``; a 2D array unchanged."""
     return values if values.ndim == 2 else values[index[0]]
 
 
@@ -58,7 +58,7 @@ def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | 
         case: Its name.
         found: Its maps.
         output: The picture to write.
-        layers: Layers to draw, with each head by itself; None: the last layer of each kind, means of the heads.
+        layers: Layers to draw, each head separately; None: the last layer of each kind, averaged over heads.
         dpi: Resolution.
     """
     rows = []
@@ -80,7 +80,7 @@ def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | 
 
 
 def draw_head(case: str, found: CaseMaps, axes: Sequence[Axes]) -> None:
-    """The image, the prediction and where it is open, and the tile around the marked place."""
+    """The image, the prediction and its uncertainty, and the tile around the marked voxel."""
     picture, place = window(plane_of(found.image[0], found.point)), found.point[1:]
     decision = plane_of(found.decision, found.point)
     titles = (f"{case}, slice {found.point[0] + 1} of {found.image.shape[1]}", "prediction", "its uncertainty")
@@ -95,13 +95,13 @@ def draw_head(case: str, found: CaseMaps, axes: Sequence[Axes]) -> None:
     _, inside = found.tile
     axes[3].imshow(window(plane_of(found.tile_image[0], inside)), cmap="gray")
     cross(axes[3], inside[-2:])
-    clean(axes[3], "the tile around the marked place")
+    clean(axes[3], "the tile around the marked voxel")
     for rest in axes[4:]:
         rest.axis("off")
 
 
 def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list]]:
-    """Rows of the single heads, ``COLUMNS`` to a row."""
+    """Panels of the single heads, ``COLUMNS`` in a row."""
     rows = []
     for name, attention in found.marked[layer].marked.items():
         kind = "signed" if attention.min() < 0 else "attention"
@@ -112,7 +112,7 @@ def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list]]:
 
 
 def panels_of(layer: str, found: CaseMaps) -> list[tuple[str, str, Any]]:
-    """Kind, title and values of each panel of a layer, at most ``COLUMNS``."""
+    """Kind, title and values of the panels of a layer, at most ``COLUMNS``."""
     maps = found.marked[layer]
     panels: list[tuple[str, str, Any]] = []
     for name, attention in maps.marked.items():
@@ -137,12 +137,12 @@ def panels_of(layer: str, found: CaseMaps) -> list[tuple[str, str, Any]]:
 
 
 def draw_panel(axes: Axes, kind: str, title: str, values: Any, found: CaseMaps) -> None:
-    """One panel; attention lies over the tile's image."""
+    """Draw one panel; attention is drawn over the tile's image."""
     _, inside = found.tile
     if kind in ("attention", "signed"):
         tile = window(plane_of(found.tile_image[0], inside))
         height, width = tile.shape
-        if values.ndim == 3:  # the keys' slice that the marked voxel lies in
+        if values.ndim == 3:  # the slice of the keys that contains the marked voxel
             values = values[inside[0] * len(values) // found.tile_image.shape[1]]
         signed, limit = kind == "signed", max(float(np.abs(values).max()), 1e-12)
         axes.imshow(tile, cmap="gray")

@@ -1,4 +1,4 @@
-"""``record_attention``: what the attention of a network looks at while it runs."""
+"""``record_attention`` records what a network's attention looks at while the network runs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from nnunet_attn.blocks.recording import Maps, Point, listening
 
 @contextmanager
 def record_attention(network: nn.Module, point: Sequence[float] | None = None) -> Iterator[dict[str, list[Maps]]]:
-    """Record the maps of every attention block of ``network`` that runs inside.
+    """Context manager that records the maps of every attention block of ``network`` that runs.
 
-    The network's outputs stay the same bit by bit. A compiled network runs as before and records nothing: give the
-    network itself.
+    The network's outputs stay the same bit by bit. A compiled network runs as before but records nothing, so pass the
+    uncompiled one.
 
     >>> from nnunet_attn.architectures import XAttnResUNet
     >>> from nnunet_attn.maps import record_attention
@@ -25,11 +25,10 @@ def record_attention(network: nn.Module, point: Sequence[float] | None = None) -
 
     Args:
         network: The network, not compiled.
-        point: The marked place whose attention is recorded, a fraction of each spatial axis; None: the centre.
+        point: The marked position whose attention is recorded, as a fraction of each spatial axis; None: the centre.
 
     Yields:
-        Maps of each block by its name in the network, one for each call. Where a name is missing, the block has not
-        run.
+        The maps by the block's name in the network, one for each call. A block that did not run has no entry.
     """
     names = {module: name for name, module in network.named_modules()}
     dimensions = max((len(p.shape) - 2 for p in network.parameters()), default=2)

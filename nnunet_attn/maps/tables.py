@@ -1,4 +1,4 @@
-"""Numbers of maps: means inside each class, at its border, and in the background."""
+"""Tables of maps: means inside each class, at its border, and in the background."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +11,7 @@ COLUMNS = ("case", "layer", "map", "region", "voxels", "mean")
 
 
 def regions_of(labels: np.ndarray, names: Mapping[int, str], covered: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks by region: background, and of each class its inside and its border, one voxel wide within its slices."""
+    """Masks by region: background, and for each class its inside and its border (one voxel wide within slices)."""
     structure = np.zeros((3, 3, 3), bool)
     structure[1] = ndimage.generate_binary_structure(2, 1)
     regions = {"background": (labels == 0) & covered}
@@ -23,7 +23,7 @@ def regions_of(labels: np.ndarray, names: Mapping[int, str], covered: np.ndarray
 
 
 def numbers_of(case: str, found: CaseMaps) -> Iterator[tuple]:
-    """Rows of what needs no region: lambda, and means of weights per channel in the marked tile."""
+    """Table rows without regions: lambda, and mean weights of channels in the marked tile."""
     for layer, maps in found.marked.items():
         for name, value in maps.numbers.items():
             yield case, layer, name, "", "", round(value, 6)
@@ -32,6 +32,6 @@ def numbers_of(case: str, found: CaseMaps) -> Iterator[tuple]:
 
 
 def means_of(case: str, key: tuple[str, str], values: np.ndarray, regions: Mapping[str, np.ndarray]) -> Iterator[tuple]:
-    """Rows of one map on the image's grid."""
+    """Table rows of one map on the image's grid."""
     for region, mask in regions.items():
         yield case, *key, region, int(mask.sum()), round(float(values[mask].mean()), 6)

@@ -1,4 +1,4 @@
-"""Maps of a whole case: nnU-Net's preprocessing and sliding window, the attention of each tile recorded."""
+"""Maps of a whole case: nnU-Net's preprocessing and sliding window, with the attention of each tile recorded."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from nnunet_attn.maps.record import record_attention
 
 @dataclass
 class CaseMaps:
-    """What was found in one case.
+    """The maps and the prediction of one case.
 
     Attributes:
         image: (channels, z, y, x) in the order of the plans' axes, as preprocessed.
@@ -30,10 +30,10 @@ class CaseMaps:
         pixel: Maps of the whole case on the preprocessed grid, float16, by layer and name.
         marked: Maps of the tile around the marked voxel, by layer.
         tile: Index of that tile in the preprocessed image, and the voxel's index in it.
-        geometry: What writes a map of the image's grid.
-        back: What brings a map back to the image's grid.
-        covered: Where tiles have been, on the preprocessed grid.
-        tile_image: Channels of that tile.
+        geometry: Geometry for writing a map on the image's grid.
+        back: What ``preprocess`` returned for resampling back to the image's grid.
+        covered: Mask of the voxels that tiles covered, on the preprocessed grid.
+        tile_image: The image channels in that tile.
     """
 
     image: np.ndarray
@@ -51,20 +51,20 @@ class CaseMaps:
 
 
 def layers_of(maps: dict[str, list[Maps]]) -> Iterator[tuple[str, Maps]]:
-    """Each call with a name of its own: NAME, or NAME#2 for the second call of a shared block."""
+    """The maps of each call under its own name: NAME, or NAME#2 for the second call of a shared block."""
     for name, calls in maps.items():
         for number, call in enumerate(calls, start=1):
             yield (name if number == 1 else f"{name}#{number}"), call
 
 
 def to_tile(values: torch.Tensor, size: Sequence[int]) -> np.ndarray:
-    """A map of a block's grid on the tile's, linearly. (1, *grid) -> size."""
+    """Resample a map linearly from a block's grid to the tile's. (1, *grid) -> size."""
     mode = {2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(values.float()[None], size=tuple(size), mode=mode, align_corners=False)[0, 0].numpy()
 
 
 def probabilities(logits: np.ndarray, regions: bool) -> np.ndarray:
-    """Of float32 logits (outputs, ...), over the outputs or each by itself."""
+    """Probabilities from float32 logits (outputs, ...): softmax over outputs, or a sigmoid of each for regions."""
     if regions:
         return 1 / (1 + np.exp(-logits))
     shifted = np.exp(logits - logits.max(0))
@@ -72,7 +72,7 @@ def probabilities(logits: np.ndarray, regions: bool) -> np.ndarray:
 
 
 def uncertainty_of(logits: np.ndarray, regions: bool) -> np.ndarray:
-    """1 where the decision is open, 0 where it is clear."""
+    """Uncertainty: 1 where the decision is a tie, 0 where it is clear."""
     values = probabilities(logits.astype(np.float32), regions)
     if regions or len(values) == 1:
         return 1 - 2 * np.abs(values - 0.5).min(0)
@@ -81,10 +81,10 @@ def uncertainty_of(logits: np.ndarray, regions: bool) -> np.ndarray:
 
 
 def to_preprocessed(voxel: Sequence[int], back: dict, shape: Sequence[int], model: dict) -> tuple[int, ...]:
-    """The voxel of the preprocessed image in which a voxel of the image, (z, y, x), lies.
+    """The voxel of the preprocessed image that contains a voxel (z, y, x) of the image.
 
     Raises:
-        UserError: it lies outside the image, or in the border without any signal that preprocessing cuts off.
+        UserError: it lies outside the image, or in the zero-valued margin that preprocessing crops.
     """
     found = []
     for axis, source in enumerate(model["transpose_forward"]):
@@ -96,7 +96,7 @@ def to_preprocessed(voxel: Sequence[int], back: dict, shape: Sequence[int], mode
 
 
 def from_preprocessed(values: np.ndarray, back: dict, model: dict) -> np.ndarray:
-    """A map of the preprocessed grid on the image's own, linearly; 0 outside the box that was kept."""
+    """Resample a map linearly from the preprocessed grid to the image's; 0 outside the cropped box."""
     axis = predict.separate_axis(back["spacings"], model["resampling"]["logits"]["force_separate_z"])
     if values.shape != tuple(back["cropped"]):
         values = predict.resample(values, back["cropped"], axis, 1)
@@ -106,7 +106,7 @@ def from_preprocessed(values: np.ndarray, back: dict, model: dict) -> np.ndarray
 
 
 def tile_around(point: Sequence[int], shape: Sequence[int], patch: Sequence[int]) -> tuple[tuple, tuple[int, ...]]:
-    """Index of the tile with ``point`` near its centre (2D: in its slice), and the point's index in it."""
+    """Index of a tile centred on ``point``, shifted into the image (2D: in its slice), and the point in the tile."""
     planes = tuple(point[: len(point) - len(patch)])
     starts = [
         min(max(p - n // 2, 0), size - n)
@@ -117,7 +117,7 @@ def tile_around(point: Sequence[int], shape: Sequence[int], patch: Sequence[int]
 
 
 def run_tile(network: nn.Module, tile: np.ndarray, point: Sequence[float] | None) -> tuple[np.ndarray, dict]:
-    """Logits and maps of one tile."""
+    """The logits and maps of one tile."""
     with torch.inference_mode(), record_attention(network, point) as maps:
         logits = network(torch.from_numpy(np.ascontiguousarray(tile))[None])[0].numpy()
     return logits, maps
@@ -132,14 +132,14 @@ def map_case(
     slice_index: int | None = None,
     progress: bool = True,
 ) -> CaseMaps:
-    """Predict a case with attention recorded; no mirroring, so that a map belongs to one pass of the network.
+    """Predict a case with attention recorded; no mirroring, so that a map belongs to a single forward pass.
 
     Args:
-        network: The network, in evaluation, on the CPU.
+        network: The network, in evaluation mode, on the CPU.
         files: The channels' files.
-        model: What ``export.description.describe`` gives.
-        point: The marked voxel of the image, (x, y, z); None: where the prediction is least certain.
-        slice_index: Only the tiles that meet this slice of the image (along z); None: all.
+        model: The description by ``export.description.describe``.
+        point: The marked voxel of the image, (x, y, z); None: the voxel whose prediction is least certain.
+        slice_index: Predict only tiles that intersect this slice of the image (along z); None: all tiles.
         progress: Whether to draw a progress bar.
 
     Raises:
@@ -175,7 +175,7 @@ def map_case(
         prediction, maps = run_tile(network, padded[:, *box], None)
         logits[:, *box] += prediction * weights
         covered[box] += weights
-        share = weights / covered[box]  # a running mean keeps the precision of float16 where weights are tiny
+        share = weights / covered[box]  # a running mean keeps float16 precise where weights are tiny
         for layer, call in layers_of(maps):
             for name, values in call.pixel.items():
                 total = pixel.setdefault((layer, name), np.zeros(padded.shape[1:], np.float16))
@@ -199,7 +199,9 @@ def map_case(
     box, inside = tile_around([m + b for m, b in zip(marked, before, strict=True)], padded.shape[1:], patch)
     _, maps = run_tile(network, padded[:, *box], [(i + 0.5) / n for i, n in zip(inside, patch, strict=True)])
     if not maps:
-        raise UserError(f"{type(network).__name__} has no attention to show; nnunet-attn list shows networks that have")
+        raise UserError(
+            f"{type(network).__name__} has no attention to show; nnunet-attn list shows networks that have it"
+        )
     return CaseMaps(
         image=data,
         labels=predict.segment(logits.astype(np.float16), back, model),
@@ -219,13 +221,13 @@ def map_case(
 
 
 def unresampled(shape: Sequence[int]) -> dict:
-    """What ``predict.segment`` needs to stay on the preprocessed grid."""
+    """The ``back`` argument with which ``predict.segment`` stays on the preprocessed grid."""
     box = tuple(slice(0, n) for n in shape)
     return {"whole": tuple(shape), "cropped": tuple(shape), "box": box, "spacings": [[1, 1, 1], [1, 1, 1]]}
 
 
 def meets(box: tuple, wanted: tuple[int, int]) -> bool:
-    """Whether a tile meets slice ``wanted`` = (axis, index) of the padded image."""
+    """Whether a tile intersects the slice ``wanted`` = (axis, index) of the padded image."""
     axis, index = wanted
     part = box[axis]
     return part.start <= index < part.stop if isinstance(part, slice) else part == index

@@ -1,1 +1,1 @@
-"""What is shown of a comparison: the document, its tables and figures, overlays of predictions."""
+"""The report of a comparison: the document, its tables and figures, overlays of predictions."""

@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """``path`` lies below the document's folder; ``wide`` pictures scroll on a narrow screen instead of shrinking."""
+    """``path`` is relative to the document's folder; ``wide`` pictures scroll on narrow screens and do not shrink."""
 
     path: Path
     words: str
@@ -62,7 +62,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Folded:
-    """Blocks behind a title that opens."""
+    """Blocks that are shown when the reader clicks the title."""
 
     title: str
     blocks: Sequence["Block"]
@@ -70,7 +70,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Links:
-    """Pages that lie beside the document: path and words of each."""
+    """Links to other pages: path, relative to the document's folder, and text of each."""
 
     pages: Sequence[tuple[str, str]]
 
@@ -83,7 +83,7 @@ LARGE = 100_000  # bytes of a PNG from which a page holds it as WebP
 
 
 def _breakable(text: str) -> str:
-    """Escaped, with places where a long name like a trainer's may go on in the next line."""
+    """HTML-escaped text in which long names, such as a trainer's, may be broken into lines."""
     return "<wbr>".join(html.escape(part) for part in re.split(r"(?<=\w[_:/])(?=\w)", text))
 
 
@@ -158,7 +158,7 @@ def to_html(title: str, blocks: Sequence[Block], folder: Path, names: Mapping[st
     """One file that needs no network: style, script and pictures are inside, and the script may be off.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         blocks: The document.
         folder: That its pictures lie below.
         names: Full names, shown when the pointer rests on a cell that holds the short one.
@@ -177,7 +177,7 @@ def to_html(title: str, blocks: Sequence[Block], folder: Path, names: Mapping[st
 
 
 def _markdown_text(text: str) -> str:
-    """Text in which Markdown finds no mark-up."""
+    """Text escaped for Markdown."""
     for character in "\\`*_[]<>|":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")
@@ -211,7 +211,7 @@ def _markdown(block: Block) -> str:
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """The same document in Markdown; pictures are links to files beside it."""
+    """The document as Markdown, with links to the picture files."""
     return f"# {_markdown_text(title)}\n\n" + "\n\n".join(map(_markdown, blocks)) + "\n"
 
 

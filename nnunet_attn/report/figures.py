@@ -1,4 +1,4 @@
-"""Figures of a comparison: scores of all cases, paired differences, Dice against cost. SVG and PNG of each."""
+"""Figures of a comparison, as SVG and PNG: scores of cases, paired differences, Dice against cost, learning curves."""
 
 import re
 import textwrap
@@ -36,7 +36,7 @@ COSTS = (
 
 
 def short_names(rows: Sequence[str]) -> dict[str, str]:
-    """Names for figures: without the prefix of all trainers, and without a schedule that all rows share."""
+    """Short names of rows for figures: without the prefix nnUNetTrainer, and without a schedule that all rows share."""
     trainers = [row.partition(":") for row in rows]
     schedules = {found[0] if (found := SCHEDULE.search(trainer)) else "" for trainer, _, _ in trainers}
     names = []
@@ -65,19 +65,19 @@ def row_markers(rows: Sequence[str]) -> dict[str, str]:
 
 
 def _jitter(count: int, width: float) -> np.ndarray:
-    """Fixed offsets that spread points; the same in every run."""
+    """Horizontal offsets that keep points from covering each other; the same in every run."""
     return (np.arange(count) * 0.618034 % 1 - 0.5) * width
 
 
 def case_titles(scores: Scores) -> dict[str, str]:
-    """What each case has a value of, with titles; of a single class only the mean, under the class's name."""
+    """The classes and their mean, with titles; if there is a single class, only the mean, under the class's name."""
     if len(scores.classes) == 1:
         return {CASE_MEAN: scores.classes[0]}
     return {name: name for name in scores.classes} | {CASE_MEAN: "mean per case"}
 
 
 def box_plot(scores: Scores, folder: Path) -> list[Path]:
-    """Dice of every case, by class and row, as dots with box (quartiles, whiskers to 1.5 IQR)."""
+    """Dice of every case, by class and row, as dots and box plots (quartiles; whiskers to 1.5 IQR)."""
     rows, classes = scores.rows, case_titles(scores)
     colours, names = row_colours(rows), short_names(rows)
     many = scores.index.size * len(rows) * len(classes) > DOTS
@@ -139,7 +139,7 @@ def difference_plot(scores: Scores, differences: pd.DataFrame, folder: Path) -> 
 
 
 def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts], folder: Path) -> list[Path]:
-    """Mean Dice with its interval against epoch time, GMACs and parameters, where they are known; else nothing."""
+    """Mean Dice with its interval against epoch time, GMACs and parameters; None if none of them is known."""
     rows = scores.rows
     known = [c for c in COSTS if sum(getattr(facts[row], c[0]) is not None for row in rows) >= 2]
     if not known:
@@ -177,7 +177,7 @@ def cost_plot(scores: Scores, summary: pd.DataFrame, facts: Mapping[str, Facts],
 
 
 def curves_plot(rows: Sequence[Row], used: Sequence[str], folder: Path) -> list[Path]:
-    """Pseudo Dice and losses by epoch from nnU-Net's logs: mean over folds and repeats, and their range."""
+    """Pseudo Dice and losses by epoch, from nnU-Net's logs: mean and range over folds and repeats."""
     curves = {row.name: learning_curves(row.folds(used)) for row in rows}
     if not any(len(curve.epochs) > 1 for curve in curves.values()):
         return []
@@ -213,7 +213,7 @@ def draw_figures(
     facts: Mapping[str, Facts],
     folder: Path,
 ) -> list[tuple[Path, str]]:
-    """Draw all figures into ``folder``; the SVG of each with what it shows in words."""
+    """Draw all figures into ``folder``; returns the path of each SVG and its caption."""
     folder.mkdir(parents=True, exist_ok=True)
     dots = scores.groups.plural if scores.groups.known else INDEPENDENT
     with matplotlib.rc_context(STYLE):
@@ -223,7 +223,7 @@ def draw_figures(
                 difference_plot(scores, differences, folder),
                 f"Paired difference in Dice to the baseline; dots: {dots}; diamond: mean with 95 % interval",
             ),
-            (cost_plot(scores, summary, facts, folder), "Mean Dice with 95 % interval against what it costs"),
+            (cost_plot(scores, summary, facts, folder), "Mean Dice with 95 % interval against cost"),
             (
                 curves_plot(rows, used, folder),
                 "Learning curves: mean over folds and repeats, and their range. The pseudo Dice is of patches",

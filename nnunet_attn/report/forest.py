@@ -11,13 +11,13 @@ from nnunet_attn.report.figures import GREY, row_colours, save_figure, short_nam
 
 
 def forest_plot(sides: Sequence[Side], rows: Sequence[str], folder: Path, *, twins: bool = False) -> Path | None:
-    """Differences with intervals, a line for each row and dataset; filled marks are significant.
+    """Forest plot: a difference with its interval for each row and dataset; filled marks are significant.
 
     Args:
         sides: The datasets.
         rows: The baseline first.
         folder: Where to draw.
-        twins: Networks minus themselves without attention instead of rows minus the baseline.
+        twins: Draw each network minus its twin without attention, instead of each row minus the baseline.
     """
     lines = []
     for side in sides:
@@ -49,7 +49,7 @@ def forest_plot(sides: Sequence[Side], rows: Sequence[str], folder: Path, *, twi
 
 
 def cost_plot(sides: Sequence[Side], rows: Sequence[str], folder: Path) -> Path | None:
-    """Mean Dice against the time of an epoch, a panel for each dataset."""
+    """Mean Dice against epoch time, one panel for each dataset."""
     shown = [side for side in sides if side.cost.epoch_seconds.notna().sum() >= 2]
     if not shown:
         return None

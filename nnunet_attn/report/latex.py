@@ -1,4 +1,4 @@
-"""Tables of a report for LaTeX, with the rules of the package booktabs."""
+"""The tables of a report in LaTeX, for the package booktabs."""
 
 import re
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ SPECIAL = {
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is; minus signs of numbers as such."""
+    """Text escaped for LaTeX; the minus sign of a number is typeset as one."""
     escaped = "".join(SPECIAL.get(character, character) for character in text.replace("\n", " "))
     return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
 
 def latex_table(table: Table) -> str:
-    """One table: caption, head between rules, lines."""
+    """One table: caption, header, rows."""
     columns = "".join("l" if i < table.left else "r" for i in range(len(table.header)))
     lines = [r"\begin{table}", r"\centering"]
     lines += [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
@@ -32,5 +32,5 @@ def latex_table(table: Table) -> str:
 
 
 def latex_tables(tables: Sequence[Table]) -> str:
-    """A file for LaTeX to read in."""
+    """A file with all tables, for \\input."""
     return "% needs \\usepackage{booktabs}\n" + "\n\n".join(map(latex_table, tables)) + "\n"

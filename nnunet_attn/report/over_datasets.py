@@ -1,4 +1,4 @@
-"""The report of a study over its datasets: verdicts, matrix, differences, ranks, twins, cost, and links."""
+"""The report of a study over its datasets: verdicts, scores, differences, ranks, twins, cost, links."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,29 +20,29 @@ from nnunet_attn.report.report import PACKAGES, command
 from nnunet_attn.report.tables import cell_number, metric_title
 from nnunet_attn.scoring.metrics import DISTANCES
 
-SHOWN = ("Dice", "HD95", "ASSD")  # in the matrix, as far as there are any
+SHOWN = ("Dice", "HD95", "ASSD")  # metrics with a table of rows and datasets, where they were computed
 METHOD = """
-Mean of classes as nnU-Net's foreground_mean, over the folds that are complete in every row of the dataset; with
-repeats, over all of them. Intervals: 95 %, Student's t over groups of cases (patients, videos), with the variance
+The mean of classes is nnU-Net's foreground_mean, over the folds that are complete in every row of the dataset, and over
+all repeats. Intervals: 95 %, Student's t over groups of cases (patients, videos), with the variance
 between repeats.
 
-Differences are paired, of the mean per case. p: Wilcoxon's signed-rank test over groups; Holm's correction over the
-rows of each dataset. A difference is called significant if p is below 0.05 and the interval does not hold 0. No test is
-made over datasets: there are too few, and they are not drawn at random.
+Differences are paired differences of the mean Dice (or other metric) per case. p: Wilcoxon's signed-rank test over
+groups; Holm's correction over the rows of each dataset. A difference is called significant if p is below 0.05 and the
+interval does not contain 0. No test is made over datasets: there are too few, and they are not drawn at random.
 
-Networks without their attention: the same test, corrected over the pairs of each dataset.
+A network and its twin without attention are compared with the same test, corrected over all such pairs of the dataset.
 
-Ranks: by mean Dice, 1 is best; of the datasets that have all rows. They do not say how large differences are.
+Ranks are by mean Dice (1 is best), over the datasets that have all rows. They do not show how large differences are.
 """
 
 
 def counted(number: int, what: str) -> str:
-    """A number with its noun."""
+    """A number with its noun, in the plural if needed."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 def matrix_tables(sides: Sequence[Side], rows: Sequence[str]) -> list[Table]:
-    """Row x dataset: mean, difference to the baseline with interval and p; one table for each metric."""
+    """One table per metric, with rows and datasets: mean, and difference to the baseline with interval and p."""
     present = {metric for side in sides for metric in side.results[side.results["mean"].notna()].metric}
     tables = []
     for metric in (m for m in SHOWN if m in present):
@@ -72,7 +72,7 @@ def _cell(side: Side, row: str, metric: str, digits: int) -> str:
 
 
 def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
-    """One sentence for each row but the baseline."""
+    """One sentence for each row except the baseline."""
     texts = []
     for row in rows[1:]:
         better, worse, none, blind, weak = [], [], [], [], []
@@ -95,16 +95,17 @@ def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
         text = f"{row}: {'; '.join(parts)}."
         if blind:
             text += (
-                f" On {', '.join(blind)} no difference could have been found: too few groups, or they are not known."
+                f" On {', '.join(blind)} no difference could have been found: there are too few groups, or groups "
+                "are unknown."
             )
         if weak:
-            text += f" Hardly learned, so that a difference says little: {', '.join(weak)}."
+            text += f" Poorly learned, so differences say little: {', '.join(weak)}."
         texts.append(text)
     return texts
 
 
 def twin_table(sides: Sequence[Side]) -> Table | None:
-    """Does the attention matter: each network minus itself without attention, on each dataset."""
+    """Does the attention matter? Each network minus its twin without attention, on each dataset."""
     lines = []
     for side in sides:
         for t in side.twins.to_dict("records"):
@@ -131,7 +132,7 @@ def twin_table(sides: Sequence[Side]) -> Table | None:
 
 
 def rank_table(ranks: pd.DataFrame) -> Table:
-    """Mean rank and its spread over datasets."""
+    """Mean rank, best and worst rank over datasets."""
     lines = [
         [r.row, cell_number(r.mean, 2), f"{cell_number(r.best, 1)} to {cell_number(r.worst, 1)}", str(r.datasets)]
         for r in ranks.itertuples()
@@ -140,7 +141,7 @@ def rank_table(ranks: pd.DataFrame) -> Table:
 
 
 def cost_table(sides: Sequence[Side], rows: Sequence[str]) -> Table:
-    """Seconds per epoch and hours of one training."""
+    """Seconds per epoch and hours per training."""
 
     def cell(side: Side, row: str) -> str:
         found = side.cost[side.cost.row == row]
@@ -150,9 +151,7 @@ def cost_table(sides: Sequence[Side], rows: Sequence[str]) -> Table:
         return f"{cell_number(seconds, 2)} s; {cell_number(hours, 2)} h"
 
     lines = [[row, *(cell(side, row) for side in sides)] for row in rows]
-    return Table(
-        ["", *(side.name for side in sides)], lines, "Median seconds of an epoch; hours of all epochs of a training"
-    )
+    return Table(["", *(side.name for side in sides)], lines, "Median seconds per epoch; hours of a whole training")
 
 
 def repeat_table(sides: Sequence[Side], rows: Sequence[str]) -> Table | None:
@@ -184,12 +183,12 @@ def write_over_datasets(
     """Fill ``folder`` with the report; returns the verdicts.
 
     Args:
-        title: Of the page.
+        title: Title of the page.
         sides: The datasets.
         rows: All rows, the baseline first.
-        pages: Path of each dataset's own report, from ``folder``.
-        notes: What is missing, and what else there is to know.
-        curves: Learning curves of each dataset, drawn already.
+        pages: Path of each dataset's own report, relative to ``folder``.
+        notes: Remarks, such as trainings that are missing.
+        curves: Figure of the learning curves of each dataset, already drawn.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     verdicts, ranks = verdict_texts(sides, rows), mean_ranks(sides, rows)
@@ -208,12 +207,20 @@ def write_over_datasets(
         *_picture(forest, folder, "Paired difference in Dice to the baseline with 95 % interval, by dataset"),
         ranking,
         Heading("Does the attention matter?"),
-        *([twins] if twins else [Text("No row of this study is another one without its attention (_noAttention).")]),
-        *_picture(twin_forest, folder, "Each network minus itself without attention: Dice with 95 % interval"),
+        *(
+            [twins]
+            if twins
+            else [Text("This study has no row that is another row without its attention (_noAttention).")]
+        ),
+        *_picture(
+            twin_forest,
+            folder,
+            ("Each network minus its twin without attention: difference in Dice with 95 % interval"),
+        ),
         *([] if repeats is None else _if(True, Heading("Spread between repeats"), repeats)),
         Heading("Cost"),
         costs,
-        *_picture(against, folder, "Mean Dice against seconds of an epoch"),
+        *_picture(against, folder, "Mean Dice against seconds per epoch"),
         *_if(curves, Heading("Learning curves")),
         *(
             Folded(name, [Picture(path.relative_to(folder), f"Learning curves, {name}", wide=True)])
@@ -222,7 +229,7 @@ def write_over_datasets(
         Heading("Datasets"),
         Links([(path, f"{name}: report") for name, path in pages.items()]),
         *(Folded(f"What to doubt on {side.name}", [Items(side.flags)]) for side in sides),
-        Heading("How the numbers are made"),
+        Heading("How the numbers are computed"),
         Items([" ".join(paragraph.split()) for paragraph in METHOD.strip().split("\n\n")]),
         Heading("Provenance"),
         Text(f"Command: {' '.join(command())}"),

@@ -20,7 +20,7 @@ from nnunet_attn.scoring.classes import Classes
 from nnunet_attn.scoring.metrics import dice
 from nnunet_attn.scoring.volumes import file_ending, read_image, read_labels
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; beyond seven classes matplotlib's tab20.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; beyond seven classes, matplotlib's tab20.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
 LONGEST_SIDE = 1024  # of a drawn picture, in pixels
 SELECTIONS = ("foreground", "disagreement")
@@ -55,7 +55,7 @@ def choose_slice(reference: np.ndarray, predictions: list[np.ndarray], axis: int
 
 
 def _grey_levels(picture: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """One channel as RGB in [0, 1], windowed to what lies around the foreground (CT would be flat otherwise)."""
+    """One channel as RGB in [0, 1], windowed to intensities around the foreground (CT would have no contrast else)."""
     around = (slice(None),) * picture.ndim
     if foreground.any():
         bounds = [(i.min(), i.max() + 1) for i in np.nonzero(foreground)]
@@ -74,26 +74,26 @@ def _mean_dice(prediction: np.ndarray, reference: np.ndarray, classes: Classes) 
 def _prepare(
     name: str, images: Sequence[Path], files: Sequence[Path], classes: Classes, select: str, channel: int
 ) -> Row:
-    """Read one case; ``files`` are the reference and the predictions."""
+    """Read one case; ``files`` are its label maps, the reference first."""
     image = read_image(images, upright=True)
     reference, *predictions = (read_labels(path, upright=True) for path in files)
     for path, volume in zip(files, (reference, *predictions), strict=True):
         if volume.array.shape != image.array.shape[1:]:
             raise UserError(f"{path} has shape {volume.array.shape}, but its image {image.array.shape[1:]}")
     if not 0 <= channel < len(image.array):
-        raise UserError(f"{images[0]}: there is no channel {channel}, the image has {len(image.array)}")
+        raise UserError(f"{images[0]}: there is no channel {channel}; the image has {len(image.array)} channels")
     array, maps = image.array, [reference.array, *(p.array for p in predictions)]
     counted = maps if classes.ignore is None else [np.where(maps[0] == classes.ignore, 0, labels) for labels in maps]
     scores = [_mean_dice(prediction, counted[0], classes) for prediction in counted[1:]]
 
     title, spacing = name, image.spacing
     if array.ndim == 4:
-        axis = int(np.argmax(spacing))  # across the slices, as they were taken
+        axis = int(np.argmax(spacing))  # across slices as they were acquired
         index = choose_slice(counted[0], counted[1:], axis, select)
         title += f"\nslice {index + 1} of {maps[0].shape[axis]}"
         array, maps = array.take(index, axis + 1), [labels.take(index, axis) for labels in maps]
         spacing = tuple(step for i, step in enumerate(spacing) if i != axis)
-        if axis > 0:  # rows run from foot to head
+        if axis > 0:  # array rows run from foot to head; draw the head on top
             array, maps = array[:, ::-1], [labels[::-1] for labels in maps]
 
     coarser = (slice(None, None, max(1, -(-max(array.shape[1:]) // LONGEST_SIDE))),) * 2
@@ -152,7 +152,7 @@ def _scale_bar(axes: Axes, row: Row) -> None:
 
 
 def _wrapped(name: str) -> str:
-    """A trainer's name in short lines, broken after an underscore or colon."""
+    """A trainer's name, wrapped into short lines after underscores and colons."""
     return textwrap.fill(re.sub(r"(?<=[_:])(?=\w)", " ", name), 25).replace("_ ", "_").replace(": ", ":")
 
 
@@ -189,26 +189,26 @@ def overlay(
     channel: int = 0,
     dpi: int = 150,
 ) -> Path:
-    """Draw cases as rows, and image, reference and each method as columns; under each prediction its case's mean Dice.
+    """Draw cases as rows; image, reference and each method as columns; and the mean Dice of each prediction.
 
     Args:
         cases: Image and name of each case; the image is one file, or one for each channel.
-        columns: Title of each column and its label maps: a folder that holds ``NAME`` + the image's ending, or the
-            files by name. The first column is the reference.
-        output: Picture file; its ending names the format.
+        columns: Label maps by column title: a folder with files named ``NAME`` + the image's ending, or the files by
+            name. The first column is the reference.
+        output: Picture file; its suffix sets the format.
         labels: Name and value of the classes, drawn in this order.
         titles: Words before the names of cases.
-        classes: What the Dice counts, where that differs (regions, ignore label); by default the drawn classes.
-        select: Slice of a volume: with the largest foreground, or with most voxels that any method has wrong.
-        rows: At most so many rows, evenly spread over the cases.
-        channel: Channel shown of an image that is no colour picture.
+        classes: Classes that Dice is computed on, if not the drawn ones (regions, ignore label).
+        select: Which slice of a volume to draw: the one with the largest foreground, or with most wrong voxels.
+        rows: Largest number of rows; if there are more cases, they are picked at even distances.
+        channel: Channel to show, unless the image is a colour picture.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: a file is missing or does not fit its image.
-        ValueError: an argument makes no sense.
+        UserError: a file is missing or does not have its image's shape.
+        ValueError: an argument is out of range.
     """
     if select not in SELECTIONS:
         raise ValueError(f"select must be one of {', '.join(SELECTIONS)}, got {select!r}")

@@ -1,4 +1,4 @@
-"""Numbers that the papers print, to be shown beside ours, never compared with them."""
+"""Results printed in the papers. They are shown beside ours, but never compared with them."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ PROTOCOL = (
     "Another protocol: the paper's own train/test split, images resized to its input size, and, as far as its code is "
     "known, the scoring of the TransUNet family, which ignores voxel spacing (its mm are voxels), gives an absent "
     "class that is predicted Dice 1 and HD95 0, and a missed one 0 and 0; rarely a spread over seeds. The two columns "
-    "do not compare."
+    "cannot be compared."
 )
 
 
 @dataclass(frozen=True)
 class Published:
-    """Mean Dice (in %) and HD95 that a paper prints for one of our trainers; None where it prints none."""
+    """Mean Dice (in %) and HD95 that a paper prints for one of our trainers; None if it prints none."""
 
     trainer: str
     dataset: str
@@ -108,7 +108,7 @@ NUMBERS = (
 
 
 def find_published(trainer: str, dataset: str) -> Published | None:
-    """The paper's numbers for a trainer (recipe and schedule suffixes removed) on a dataset that carries its name."""
+    """The paper's numbers for a trainer (recipe and schedule suffixes removed) on a dataset of that name."""
     parsed = parse_trainer_name(trainer)
     stem = parsed.base if parsed else trainer
     name = dataset.lower().replace("_", "").replace("-", "")

@@ -1,4 +1,4 @@
-"""A comparison as one folder: self-contained report.html, report.md, tables (CSV, LaTeX, BibTeX), JSON, pictures."""
+"""Write a comparison into a folder: self-contained report.html, report.md, tables (CSV, LaTeX, BibTeX), figures."""
 
 import platform
 import sys
@@ -32,20 +32,22 @@ from nnunet_attn.scoring.folders import image_files
 
 PACKAGES = ("nnunet-attn", "nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK", "matplotlib")
 METHOD = """
-Dice and IoU: {source}. A class absent from reference and prediction has no value and is left out.
+Dice and IoU: {source}. A class that is absent from both reference and prediction has no value and is left out.
 
-HD95: 95th percentile of both directed border distances pooled (medpy's definition; other tools take the larger of two
-percentiles, another number). A class that only prediction or reference has counts as the image's diagonal.
+HD95: 95th percentile of the pooled border distances of both directions (medpy's definition; other tools take the larger
+of the two directions' percentiles, which is another number). If only prediction or reference has the class, the value
+is the image's diagonal.
 
 ASSD: mean of the same pooled distances (medpy's definition), with the same rule for a class that only one has.
 
-RVD: (predicted - reference volume) / reference volume, signed; below 0 is too small. None without a reference.
+RVD: (predicted - reference volume) / reference volume, signed; negative if the prediction is too small. No value if the
+reference lacks the class.
 
 NSD: share of both borders' voxels within {tolerance} of the other border, unweighted.
 
-Mean of classes: over classes, of the means over cases, as nnU-Net's foreground_mean. Mean per case: over cases, of
-the mean over the classes that have a value in the case; it is what pairs cases. Both agree when every case has every
-class.
+Mean of classes: each class is averaged over cases, then classes are averaged (nnU-Net's foreground_mean). Mean per
+case: each case is averaged over the classes that have a value in it, then cases are averaged; the paired tests use it.
+Both are equal if every case has every class.
 
 Groups: {groups}. Intervals: 95 %, of the mean over cases, by Student's t over groups (cluster-robust variance with
 the correction of Bell and McCaffrey); with repeats, the variance between them is added.
@@ -56,7 +58,7 @@ Holm's correction over the rows for the mean Dice per case, and over all other t
 
 
 def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> list[Block]:
-    """The report; its pictures are drawn below ``folder``."""
+    """The content of the report; its pictures are drawn into ``folder``."""
     c, tables = comparison, Tables(comparison)
     of = f"{len(c.scores.keys)} cases of {c.groups.counted()}" if c.groups.known else c.groups.counted()
     overview = f"{of}, {c.gathered.evaluated}. Baseline: {c.names[0]}."
@@ -99,7 +101,7 @@ def _typical_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
         chosen = typical_cases(c.scores, row.name)
         result += [Heading(tables.short[row.name], 3), tables.typical(chosen, baseline=i == 0)]
         if c.images is None:
-            result.append(Text("No pictures: nnUNet_raw with the images is not at hand."))
+            result.append(Text("No pictures: the dataset's images were not found (nnUNet_raw)."))
             continue
         columns = {"reference": c.gathered.references}
         columns |= {tables.short[r.name]: c.gathered.predictions[r.model.name] for r in (row, c.rows[0])}
@@ -112,7 +114,7 @@ def _typical_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
         except (UserError, KeyError) as error:
             result.append(Text(f"No pictures: {error}."))
             continue
-        words = f"{tables.short[row.name]}, from worst to best; of a volume the slice with most disagreement"
+        words = f"{tables.short[row.name]}, from worst to best; for a volume, the slice with most wrong voxels"
         result.append(Picture(picture.relative_to(folder), words, wide=True))
     return result
 
@@ -122,9 +124,9 @@ def _method(c: Comparison) -> list[Block]:
     source = "all metrics from the files" if from_files else "nnU-Net's own final validation (summary.json)"
     claim = (
         "A difference is called significant if the corrected p is below 0.05 and the interval of the mean does not "
-        "hold 0."
+        "contain 0."
         if c.groups.known
-        else "Which cases belong to one patient or video is not known, so no difference is claimed."
+        else "It is not known which cases belong to one patient or video, so no difference is claimed."
     )
     filled = METHOD.format(
         source=source,
@@ -134,7 +136,7 @@ def _method(c: Comparison) -> list[Block]:
         claim=claim,
     )
     items = [" ".join(paragraph.split()) for paragraph in filled.strip().split("\n\n")]
-    return [Heading("How the numbers are made"), Items(items)]
+    return [Heading("How the numbers are computed"), Items(items)]
 
 
 def _provenance(c: Comparison) -> list[Block]:
@@ -149,7 +151,7 @@ def _provenance(c: Comparison) -> list[Block]:
 
 
 def command() -> list[str]:
-    """The command line without the interpreter's path."""
+    """The command line, with the program's name instead of its path."""
     return [Path(sys.argv[0]).name, *sys.argv[1:]]
 
 
@@ -161,7 +163,7 @@ def main_tables(comparison: Comparison) -> list[Table]:
 
 
 def write_report(comparison: Comparison, folder: Path, *, published: bool = False) -> None:
-    """Fill ``folder`` with the report in all its forms."""
+    """Write the report in all its formats into ``folder``."""
     title = f"{comparison.dataset}, {comparison.configuration}: {len(comparison.rows)} trainers compared"
     comparison.scores.long_table().to_csv(folder / "cases.csv", index=False)
     comparison.summary.to_csv(folder / "summary.csv", index=False)

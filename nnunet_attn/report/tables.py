@@ -23,7 +23,7 @@ def _digits(metric: str) -> int:
 
 
 def cell_number(value: float | None, digits: int = 4, sign: str = "") -> str:
-    """A number for a cell of a table; a dash where there is none."""
+    """A number as text for a table cell; a dash if it is missing."""
     return "–" if value is None or pd.isna(value) else f"{value:{sign}.{digits}f}"
 
 
@@ -51,7 +51,7 @@ def best_cells(values: Sequence[Sequence[str]], metrics: Sequence[str | None]) -
 
 
 def metric_title(metric: str, unit: str) -> str:
-    """A metric with the unit of its distances."""
+    """A metric's name with its unit, if it is a distance."""
     return {"HD95": f"HD95 ({unit})", "ASSD": f"ASSD ({unit})", "HD95_voxel": "HD95 (voxels)"}.get(metric, metric)
 
 
@@ -62,12 +62,12 @@ def _recorded(value: object, digits: int | None = None) -> str:
 
 
 def _per_repeat(mask: np.ndarray) -> str:
-    """Cases that a mask (repeats, cases) holds, on average over repeats."""
+    """Number of cases where a mask (repeats, cases) is true, averaged over repeats."""
     return f"{mask.sum() / len(mask):.3g}" if len(mask) > 1 else str(int(mask.sum()))
 
 
 class Tables:
-    """Turns the numbers of a comparison into blocks of a document; rows go by the short names of the figures."""
+    """Make the tables of a comparison; rows have the same short names as in the figures."""
 
     def __init__(self, comparison: Comparison):
         self.comparison = comparison
@@ -128,7 +128,7 @@ class Tables:
         return title[:1].upper() + title[1:]
 
     def _repeats(self) -> Table:
-        """The spread between repeats: standard deviation of each row's means."""
+        """Standard deviation of each row's mean between repeats."""
         lines = []
         for row in self.comparison.rows:
             spread = (self.summary(row.name, self.overall, m).run_sd for m in self.metrics)
@@ -151,7 +151,7 @@ class Tables:
         return Table(header, rows, f"{metric_title(metric, self.unit)} in detail", left=2)
 
     def _counts(self, row: str, name: str) -> list[str]:
-        """Cases in which a class was missed altogether, and in which it was predicted but absent."""
+        """Numbers of cases in which a class was missed completely, and in which it was predicted but absent."""
         scores = self.comparison.scores
         if name in (MEAN, CASE_MEAN) and len(scores.classes) > 1:
             return ["", ""]
@@ -181,14 +181,14 @@ class Tables:
         dropped = c.differences[(c.differences.metric == "Dice") & (c.differences.only_in_one > 0)]
         notes = [
             f"{self.short[r['row']]}, {titles[r['class']]}: {r['only_in_one']} cases have a value in "
-            "one of both rows only (a class absent from the reference and predicted by one) and are left out."
+            "only one of the two rows (a class absent from the reference and predicted by one) and are left out."
             for r in dropped.to_dict("records")
         ]
         return [
             Heading("Paired differences to the baseline"),
             Text(
-                ("" if c.groups.known else f"{c.groups.counted()}: intervals and p-values hold only if they are. ")
-                + "Tested is the mean Dice per case. All other p-values are exploratory and support no claim; their "
+                ("" if c.groups.known else f"{c.groups.counted()}: intervals and p-values are valid only if they are. ")
+                + "Tested is the mean Dice per case. All other p-values are exploratory; their "
                 "correction covers all of them together. ≥ stands before the smallest p that so few could reach: "
                 "these data cannot show significance."
             ),
@@ -207,7 +207,7 @@ class Tables:
         return Table(header[:shown], [line[:shown] for line in lines], left=2)
 
     def _by_row(self, lines: dict[str, list[str]]) -> Table:
-        """A table with a column for each row of the comparison, since there are more facts than trainers."""
+        """A table with one column per row of the comparison."""
         return Table(["", *self.short.values()], [[title, *values] for title, values in lines.items()])
 
     def costs(self) -> list[Block]:
@@ -223,7 +223,7 @@ class Tables:
             "GPU": [f.environment["GPU"] for f in facts],
         }
         problems = [
-            f"{row}: parameters and GMACs not counted ({self.comparison.facts[row].cost_problem})."
+            f"{row}: parameters and GMACs were not counted ({self.comparison.facts[row].cost_problem})."
             for row in self.names
             if self.comparison.facts[row].cost_problem
         ]
@@ -235,14 +235,14 @@ class Tables:
         return [Heading("Cost"), self._by_row(lines), Text(note), *([Items(problems)] if problems else [])]
 
     def _left_out(self) -> str:
-        """Says where a row has complete folds that do not count, because another row lacks them."""
+        """Names rows with complete folds that are not counted because another row lacks them."""
         counted = {row.name: self.comparison.facts[row.name].trainings for row in self.comparison.rows}
         more = [
             f"{self.short[row.name]} {len(run_folds) - counted[row.name]}"
             for row in self.comparison.rows
             if len(run_folds := [fold for run in row.runs for fold in run.complete]) > counted[row.name]
         ]
-        return f" (left out, since not complete in every row: {', '.join(more)})" if more else ""
+        return f" (left out because not every row has them: {', '.join(more)})" if more else ""
 
     def training(self) -> list[Block]:
         c = self.comparison
@@ -266,6 +266,9 @@ class Tables:
                 hd95 = "–" if found.hd95 is None else f"{found.hd95:.2f}"
                 rows.append([self.short[row.name], cell_number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
         if not rows:
-            return [Heading("Published numbers"), Text("The papers print none for these trainers on this dataset.")]
+            return [
+                Heading("Published numbers"),
+                Text("The papers print no results for these trainers on this dataset."),
+            ]
         header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95", "paper"]
         return [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows)]

@@ -49,7 +49,7 @@ def sources(tables: Tables) -> list[str]:
 
 
 def twins(tables: Tables) -> list[Block]:
-    """What the attention of each network adds to the same network without it, where both are rows."""
+    """What each network's attention adds, for networks whose twin without attention is a row, too."""
     lines = []
     for twin in tables.comparison.twins:
         d = twin.difference
@@ -63,7 +63,7 @@ def twins(tables: Tables) -> list[Block]:
     header = ["", "without its attention", "Dice per case", "95 % interval", "better / equal / worse"]
     header += ["share of parameters", "share of step time"]
     text = (
-        "Each network beside the same network without the paper's own attention, under the same recipe: what the "
+        "Each network minus the same network without the paper's own attention, under the same recipe: what the "
         "attention itself adds. Intervals without correction for several networks; no claim is made from them."
     )
     return [Heading("What the attention adds"), Text(text), Table(header, lines, left=2)]

@@ -1,1 +1,1 @@
-"""Metrics of predictions against references: which cases there are, their scores, the long table."""
+"""Score predictions against references: find cases, compute metrics, write tables."""

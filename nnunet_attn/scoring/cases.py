@@ -1,4 +1,4 @@
-"""Scores of many cases, one case at a time in each process. Imports little, since worker processes import it too."""
+"""Score many cases in worker processes, one case at a time in each. Imports little, since the workers import it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from nnunet_attn.scoring.metrics import score
 from nnunet_attn.scoring.volumes import read_labels, values_of
 from nnunet_attn.workers import in_parallel
 
-LISTED = 10  # cases named in a message
+LISTED = 10  # number of cases named in a message
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rules:
-    """How to score: classes, protocol for empty masks, tolerance of NSD in the unit of the spacing."""
+    """Scoring rules: classes, protocol for empty masks, tolerance of NSD in the unit of the spacing."""
 
     classes: Classes
     protocol: str = "nnunet"
@@ -46,9 +46,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of one case: class -> metric -> value, with ``n_pred`` and ``n_ref``, the voxels of both masks.
+    """Metrics of one case: class -> metric -> value, with ``n_pred`` and ``n_ref``, the voxel counts of both masks.
 
-    Volumes whose spacing is real (mm in the file) have ``ml_pred`` and ``ml_ref`` as well, the volumes in millilitres.
+    If the file states a spacing in mm, ``ml_pred`` and ``ml_ref`` are the volumes in millilitres.
     """
 
     job: Job
@@ -57,16 +57,16 @@ class Scores:
 
 
 def listed(items: Sequence[str]) -> str:
-    """The first items of a list, and how many more there are."""
+    """The first items of a list as text, and how many more there are."""
     rest = len(items) - LISTED
     return ", ".join(items[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def score_case(job: Job, rules: Rules) -> Scores | str:
-    """Score one case; a string says why it cannot be scored.
+    """Score one case; returns a string if it cannot be scored, with the reason.
 
-    Voxels with the ignore label in the reference count for neither mask: nnU-Net leaves them out of its counts, and
-    for the surface metrics they are background (our choice), so that both masks are cut along the same line.
+    Voxels with the ignore label in the reference are left out of the counts, as in nnU-Net. For surface metrics they
+    are background in both masks (our choice), so that both have the same artificial border there.
     """
     try:
         prediction, reference = read_labels(job.prediction), read_labels(job.reference)
@@ -88,7 +88,7 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
     ):
         unknown = sorted(values_of(volume.array) - allowed)
         if unknown:
-            return f"{job.case}: the {name} holds {unknown[:5]}, which dataset.json does not know"
+            return f"{job.case}: the {name} holds {unknown[:5]}, which are not labels in dataset.json"
 
     scored = True if classes.ignore is None else reference.array != classes.ignore
     values = {}
@@ -107,7 +107,7 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
 def score_cases(
     jobs: Sequence[Job], rules: Rules, *, processes: int = 1, progress: bool = True, title: str = "scoring"
 ) -> list[Scores]:
-    """Score cases in the order given; with several processes, each holds one case at a time.
+    """Score cases, in the order given; with several processes, each holds one case at a time.
 
     Raises:
         UserError: cases cannot be scored (all are named), or a worker process died.

@@ -9,12 +9,12 @@ from nnunet_attn.errors import UserError
 
 @dataclass(frozen=True)
 class Classes:
-    """What is scored.
+    """The foreground classes to score.
 
     Attributes:
-        values: Label values of each class; several for a region. In nnU-Net's order.
+        values: Label values of each class (several for a region), in nnU-Net's order.
         ignore: The ignore label, if the dataset has one.
-        drawn: Value that stands for each class in a label map; for regions the one that nnU-Net writes for it.
+        drawn: The value of each class in a drawn label map; for a region, the value that nnU-Net writes for it.
     """
 
     values: dict[str, tuple[int, ...]]
@@ -23,7 +23,7 @@ class Classes:
 
     @property
     def known(self) -> set[int]:
-        """All values that a label map may hold, the ignore label not among them."""
+        """All values that a label map may hold, without the ignore label."""
         return {0}.union(*self.values.values())
 
     @classmethod
@@ -43,11 +43,11 @@ class Classes:
         """Read dataset.json.
 
         Raises:
-            UserError: the file is not there or is no dataset.json.
+            UserError: the file does not exist or is not a dataset.json.
         """
         try:
             return cls.from_dataset_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise UserError(f"{path} does not exist") from None
         except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is no dataset.json of nnU-Net ({type(error).__name__}: {error})") from error
+            raise UserError(f"{path} is not a dataset.json of nnU-Net ({type(error).__name__}: {error})") from error

@@ -1,4 +1,4 @@
-"""Scores of a folder of predictions, or of a trained model's validation folds: a long table and its summary."""
+"""Score a folder of predictions or a trained model's validation folds: a table of all values, and its summary."""
 
 import json
 import math
@@ -33,13 +33,13 @@ from nnunet_attn.scoring.volumes import PICTURE, file_ending
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
 PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")
 DEFINITIONS = {
-    "HD95": "95th percentile of both directed border distances pooled (medpy's), in the unit of the spacing",
-    "HD95_voxel": "the same with spacing 1",
-    "ASSD": "mean of both directed border distances pooled (medpy's), in the unit of the spacing",
-    "RVD": "(predicted - reference volume) / reference volume, signed; none without a reference",
-    "ml_pred, ml_ref": "volumes in millilitres, of volumes whose files carry a spacing",
+    "HD95": "95th percentile of the pooled border distances of both directions (as medpy), in the unit of the spacing",
+    "HD95_voxel": "HD95 with spacing 1",
+    "ASSD": "mean of the pooled border distances of both directions (as medpy), in the unit of the spacing",
+    "RVD": "(predicted - reference volume) / reference volume, signed; no value if the reference lacks the class",
+    "ml_pred, ml_ref": "volumes in millilitres, if the files state a spacing",
     "NSD": "share of both borders' voxels within the tolerance of the other border, unweighted",
-    "nnunet": "class absent from both masks: left out; from one: Dice, IoU, NSD 0, HD95 and ASSD the image's diagonal",
+    "nnunet": "class absent from both masks: left out; from one: Dice, IoU, NSD are 0, HD95, ASSD the image's diagonal",
     "transunet": "no spacing; class predicted but absent from the reference: Dice and IoU 1, HD95 0; "
     "missed, or absent from both: 0 and 0",
 }
@@ -47,7 +47,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The long table (``COLUMNS``), and its summary as it goes into the JSON file."""
+    """The long table (``COLUMNS``), and its summary as written to the JSON file."""
 
     table: pd.DataFrame
     summary: dict
@@ -56,12 +56,12 @@ class Evaluation:
 def _paired(
     fold: str, predictions: dict[str, Path], references: dict[str, Path], expected: set[str], *, only_predicted: bool
 ) -> list[Job]:
-    """Jobs of one folder; ``expected`` are the cases that it must hold."""
+    """The jobs of one folder; ``expected`` are the cases that it must hold."""
     extra = sorted(set(predictions) - expected)
     missing = sorted(expected - set(predictions))
     where = f"fold {fold}: " if fold else ""
     if extra:
-        raise UserError(f"{where}{len(extra)} predictions are of no expected case: {listed(extra)}")
+        raise UserError(f"{where}{len(extra)} predictions belong to no expected case: {listed(extra)}")
     if missing and not only_predicted:
         raise UserError(
             f"{where}{len(missing)} of {len(expected)} cases have no prediction: {listed(missing)} "
@@ -83,16 +83,16 @@ def find_jobs(
 ) -> list[Job]:
     """Pair predictions with references.
 
-    Of a plain folder every reference must have a prediction. Of a trained model each fold's validation must hold the
-    cases of nnU-Net's splits_final.json; without that file, the cases that are there.
+    In a plain folder, every reference must have a prediction. In a trained model, each fold's validation must hold the
+    cases that nnU-Net's splits_final.json lists; without that file, the cases found are scored.
 
     Raises:
-        UserError: cases are missing, extra, or in several folds, and which.
+        UserError: cases are missing, extra, or in several folds; the message names them.
     """
     model = find_trained_model(predictions)
     if model is None:
         if references is None:
-            raise UserError(f"{predictions} is no folder of a trained model, so give the folder of references too")
+            raise UserError(f"{predictions} is not a folder of a trained model, so give the folder of references, too")
         reference_files = files_by_case(references, ending)
         predicted = files_by_case(predictions, ending)
         return _paired("", predicted, reference_files, set(reference_files), only_predicted=only_predicted)
@@ -153,10 +153,10 @@ def long_table(scores: Sequence[Scores], *, dataset: str = "", trainer: str = ""
 
 
 def summarise(scores: Sequence[Scores], groups: Groups | None = None) -> dict:
-    """Means as nnU-Net forms them: per class over the cases where it is scored, then over classes.
+    """Means as nnU-Net computes them: of each class over the cases where it is scored, then over classes.
 
-    A class that no case has at all is left out of the mean over classes, where nnU-Net's becomes NaN. ``intervals``
-    are those of the means, 95 %, over groups; null for fewer than two groups.
+    A class that no case has is left out of the mean over classes (nnU-Net's would be NaN). ``intervals`` are 95 %
+    intervals of the means, over groups; null for fewer than two groups.
     """
     groups = groups or find_groups([s.job.case for s in scores])
     index = group_index([groups.of[s.job.case] for s in scores])
@@ -218,19 +218,19 @@ def evaluate(
     Args:
         predictions: A folder of label maps; or a trained model's folder (``TRAINER__PLANS__CONFIGURATION``), or one
             fold of it, whose validation is scored.
-        references: Folder of reference label maps; for a trained model nnU-Net's own are found.
-        dataset_json: Names the classes, regions and ignore label; looked for beside both folders if not given.
-        labels: Label values to score, where there is no dataset.json.
-        folds: Folds of a trained model; all that it has if not given.
+        references: Folder of reference label maps; for a trained model, nnU-Net's own by default.
+        dataset_json: Defines classes, regions and ignore label; by default searched beside both folders.
+        labels: Label values to score, if there is no dataset.json.
+        folds: Folds of a trained model; by default all that exist.
         groups: Rule that tells which cases belong together, see ``groups.find_groups``.
         protocol: "nnunet" or "transunet", see ``metrics.score``.
-        tolerance: Of NSD, in mm (px where files carry no spacing).
-        only_predicted: Score the predicted cases although others lack a prediction.
+        tolerance: Tolerance of NSD, in mm (in pixels for files without spacing).
+        only_predicted: Score the predicted cases even if others lack a prediction.
         at_input_size: Of a dataset converted with ``--input-size``: score slices and pictures at that size. Otherwise
             pictures are scored at their original size, and volumes with their true spacing.
 
     Raises:
-        UserError: anything is missing or does not fit, and what.
+        UserError: something is missing or does not fit; the message says what.
     """
     if labels:
         classes, ending = Classes({str(v): (v,) for v in labels}, None, {str(v): v for v in labels}), None
@@ -287,7 +287,7 @@ def write(evaluation: Evaluation, path: Path) -> tuple[Path, Path]:
 
 
 def text_table(summary: dict) -> str:
-    """The summary for a terminal."""
+    """The summary as text for the terminal."""
     unit = summary["unit"]
     shown = [m for m in METRICS if summary["foreground_mean"][m] is not None]
     titles = {"HD95": f"HD95 {unit}", "ASSD": f"ASSD {unit}", "HD95_voxel": "HD95 voxel"}
@@ -306,7 +306,7 @@ def text_table(summary: dict) -> str:
 
 
 def text_intervals(summary: dict) -> str:
-    """The interval of the mean of classes in a line, and which cases were taken together."""
+    """One line with the interval of the mean of classes, and how cases were grouped."""
     groups, intervals = summary["groups"], summary["intervals"]["foreground_mean"]
     if not any(intervals.values()):
         return "no intervals: fewer than two groups of cases"

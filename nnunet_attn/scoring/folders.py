@@ -1,4 +1,4 @@
-"""Where predictions, references and dataset.json lie: plain folders, and nnU-Net's own layout."""
+"""Find predictions, references and dataset.json, in plain folders and in nnU-Net's own layout."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ DATASET = re.compile(r"Dataset\d{3}_.+")
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A folder ``RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION`` and the folds of it that are meant."""
+    """A folder ``RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION`` and those of its folds that a path names."""
 
     folder: Path
     folds: tuple[str, ...]
@@ -33,15 +33,15 @@ class TrainedModel:
 
 
 def folds_in(folder: Path) -> tuple[str, ...]:
-    """Names of the folds below a model's folder, numbers first."""
+    """Names of the folds in a model's folder, numbers first."""
     names = (path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir())
     return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
 
 
 def seen(path: Path) -> Path:
-    """The absolute path by the names that the user sees: symbolic links, large disks linked in, are not followed.
+    """The absolute path in the user's terms: symbolic links (say, to a large disk) are not resolved.
 
-    A relative path starts where the shell says that it is (``PWD``), if that is the working folder.
+    A relative path starts at the shell's ``PWD``, if that is the working folder.
     """
     shell = os.environ.get("PWD")
     start = Path(shell) if shell and os.path.isdir(shell) and os.path.samefile(shell, os.curdir) else Path.cwd()
@@ -49,9 +49,9 @@ def seen(path: Path) -> Path:
 
 
 def find_trained_model(path: Path) -> TrainedModel | None:
-    """The model that a path names, whether by its folder, one fold, or a fold's validation; None for other folders."""
+    """The trained model that a path names by its folder, a fold, or a fold's validation; None for other folders."""
     found = _model_at(seen(path))
-    if found is None or not DATASET.fullmatch(found.dataset):  # a link of another name to the folder itself
+    if found is None or not DATASET.fullmatch(found.dataset):  # the path is a link of another name to the folder
         resolved = _model_at(path.resolve())
         return resolved if resolved is not None and DATASET.fullmatch(resolved.dataset) else found
     return found
@@ -67,17 +67,17 @@ def _model_at(path: Path) -> TrainedModel | None:
 
 
 def nnunet_folder(variable: str, dataset: str) -> Path | None:
-    """A dataset's folder below one of nnU-Net's three paths, if the variable is set and the folder is there."""
+    """A dataset's folder in one of nnU-Net's three folders; None if the variable or the folder is missing."""
     root = os.environ.get(variable)
     folder = Path(root) / dataset if root else None
     return folder if folder is not None and folder.is_dir() else None
 
 
 def find_references(dataset: str) -> Path:
-    """The reference segmentations of a dataset's training cases, as nnU-Net itself validates against.
+    """Folder of the reference segmentations that nnU-Net itself validates a dataset's training cases with.
 
     Raises:
-        UserError: they are in none of nnU-Net's folders.
+        UserError: there are none in nnU-Net's folders.
     """
     for variable, name in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
         folder = nnunet_folder(variable, dataset)
@@ -90,17 +90,17 @@ def find_references(dataset: str) -> Path:
 
 
 def find_splits(dataset: str) -> list[dict] | None:
-    """The folds of nnUNet_preprocessed/DATASET/splits_final.json, if there is one."""
+    """Content of nnUNet_preprocessed/DATASET/splits_final.json; None if it does not exist."""
     folder = nnunet_folder("nnUNet_preprocessed", dataset)
     path = folder / "splits_final.json" if folder is not None else None
     return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
 
 
 def find_dataset(identifier: str) -> str:
-    """Name of a dataset's folder from its number or name, as nnU-Net's commands take them.
+    """Name of a dataset's folder, from its number or name as in nnU-Net's commands.
 
     Raises:
-        UserError: none or several are found.
+        UserError: no folder or several are found.
     """
     variables = ("nnUNet_results", "nnUNet_preprocessed", "nnUNet_raw")
     roots = [Path(os.environ[name]) for name in variables if os.environ.get(name)]
@@ -115,7 +115,7 @@ def find_dataset(identifier: str) -> str:
 
 
 def find_dataset_json(*folders: Path) -> Path | None:
-    """The first dataset.json in the folders or up to two levels above each."""
+    """The first dataset.json in the folders or up to two levels above them."""
     candidates = (
         level / "dataset.json"
         for folder in folders
@@ -125,13 +125,13 @@ def find_dataset_json(*folders: Path) -> Path | None:
 
 
 def files_by_case(folder: Path, ending: str | None = None) -> dict[str, Path]:
-    """Label maps of a folder by case name, one file ending only.
+    """The label maps of a folder by case name; all must have the same file ending.
 
     Raises:
-        UserError: there is no such folder, no label map in it, or several endings to choose from.
+        UserError: the folder does not exist, holds no label map, or label maps of several endings.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder")
+        raise UserError(f"{folder} is not a folder")
     files = sorted(path for path in folder.iterdir() if file_ending(path) and not path.name.startswith("."))
     endings = {file_ending(path) for path in files} if ending is None else {ending}
     if not endings:
@@ -146,7 +146,7 @@ def files_by_case(folder: Path, ending: str | None = None) -> dict[str, Path]:
 
 
 def predicted_files(path: Path, ending: str | None = None) -> dict[str, Path]:
-    """Predictions by case, of a plain folder or of all validation folds of a trained model."""
+    """Prediction files by case, from a plain folder or from all validated folds of a trained model."""
     model = find_trained_model(path)
     if model is None:
         return files_by_case(path, ending)
@@ -167,4 +167,4 @@ def image_files(folder: Path, case: str) -> list[Path]:
         files = list(itertools.takewhile(Path.is_file, channels))
         if files:
             return files
-    raise UserError(f"{folder} holds no image {case}_0000 with an ending out of {', '.join(ENDINGS)}")
+    raise UserError(f"{folder} holds no image {case}_0000 with one of the endings {', '.join(ENDINGS)}")

@@ -1,6 +1,6 @@
-"""Which cases belong together: frames of one video, slices or visits of one patient, tiles of one slide.
+"""Groups of cases that belong together: frames of a video, slices or visits of a patient, tiles of a slide.
 
-Cases of one group are not independent, so intervals and tests go over groups (``scoring.intervals``).
+Cases of one group are not independent, so intervals and tests are computed over groups (``scoring.intervals``).
 """
 
 import json
@@ -14,7 +14,7 @@ from nnunet_attn.groups import read_groups
 from nnunet_attn.scoring.cases import listed
 from nnunet_attn.scoring.folders import nnunet_folder
 
-# Names as our converters write them: several frames or slices of one patient or sequence.
+# Names with several frames or slices of one patient or sequence, as our converters write them.
 FRAME = re.compile(r"(.+?)[_-](?:frame|slice|time)[_-]?\d+$")
 INDEPENDENT = "cases counted as independent"
 
@@ -24,10 +24,10 @@ class Groups:
     """The group of each case.
 
     Attributes:
-        of: Group by case. Where groups are not known, each case is its own.
-        kind: What a group is, in the singular: "patient", "sequence", "group"; "case" where groups are not known.
-        how: How that was found, in words.
-        known: Whether anything says which cases belong together.
+        of: Group by case. If groups are unknown, each case is a group of its own.
+        kind: What a group is, in the singular: "patient", "sequence", "group"; "case" if groups are unknown.
+        how: Where the groups come from.
+        known: Whether the groups are known.
     """
 
     of: dict[str, str]
@@ -36,7 +36,7 @@ class Groups:
     known: bool
 
     def counted(self, number: int | None = None) -> str:
-        """A number of groups in words, by default of all: "20 patients", "30 cases counted as independent"."""
+        """A number of groups as text, by default of all: "20 patients", "30 cases counted as independent"."""
         number = len(set(self.of.values())) if number is None else number
         return f"{number} {self.plural if self.known else INDEPENDENT}"
 
@@ -52,12 +52,12 @@ class Groups:
 def find_groups(
     cases: Sequence[str], rule: str | None = None, *, dataset: str | None = None, folders: Sequence[Path] = ()
 ) -> Groups:
-    """The groups of the cases, from the first source that has them.
+    """The groups of the cases, from the first of these sources that has them.
 
-    1. ``rule``, which the user gives: a CSV file with lines of case and group below a line of names, a JSON file of
-       case and group, or a regular expression whose first bracket (or whole match) in the case's name is the group.
-    2. ``manifest.json`` as our converters write it, in nnU-Net's raw folder of ``dataset`` or in ``folders``.
-    3. Names like ``patient007_frame01``, where all cases have such names.
+    1. ``rule``, given by the user: a CSV file with a header and lines of case and group, a JSON object of case and
+       group, or a regular expression whose first parenthesised part (or whole match) in the case's name is the group.
+    2. ``manifest.json`` of our converters, in nnU-Net's raw folder of ``dataset`` or in ``folders``.
+    3. The names, if all cases have names like ``patient007_frame01``.
 
     Raises:
         UserError: the rule does not cover all cases, or a file cannot be read.
@@ -72,8 +72,13 @@ def find_groups(
         return found
     frames = {case: FRAME.fullmatch(case) for case in cases}
     if all(frames.values()):
-        return Groups({c: m[1] for c, m in frames.items()}, "group", "by name, up to _frame, _slice or _time", True)
-    return Groups({case: case for case in cases}, "case", found or "no manifest.json of a converter is at hand", False)
+        return Groups(
+            {c: m[1] for c, m in frames.items()},
+            "group",
+            "by the part of the name before _frame, _slice or _time",
+            True,
+        )
+    return Groups({case: case for case in cases}, "case", found or "no manifest.json of a converter was found", False)
 
 
 def _from_rule(cases: Sequence[str], rule: str) -> Groups:
@@ -98,15 +103,15 @@ def _from_rule(cases: Sequence[str], rule: str) -> Groups:
 
 
 def _from_manifest(cases: Sequence[str], path: Path) -> Groups | str:
-    """The groups of a converter's manifest; a string says why it has none."""
+    """The groups of a converter's manifest; or a string, the reason why it has none."""
     remedy = "convert the dataset again, or give --groups"
     groups = _read_json(path, remedy).get("groups")
     if groups is None:
-        return f"{path.parent.name}/manifest.json knows no groups"
+        return f"{path.parent.name}/manifest.json has no groups"
     try:
         of, kind = {case: str(group) for case, group in groups["of"].items()}, str(groups["kind"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} holds groups in another form than our converters write; {remedy}") from error
+        raise UserError(f"{path} holds groups in an unknown form; {remedy}") from error
     missing = [case for case in cases if not of.get(case)]
     if missing:
         return f"{path.parent.name}/manifest.json names no group for {listed(sorted(missing))}"
@@ -119,5 +124,5 @@ def _read_json(path: Path, remedy: str) -> dict:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; {remedy}")
+        raise UserError(f"{path} is not a JSON object; {remedy}")
     return content

@@ -1,20 +1,20 @@
 """95 % intervals of means over cases that come in groups, and over repeated trainings: t over groups.
 
 The estimate is the mean over cases, or the mean over classes of such means (nnU-Net's ``foreground_mean``). Its
-variance is formed from groups alone, so frames of one patient add no knowledge that they do not hold: with the sum
+variance is computed over groups, so that many frames of one patient do not feign precision: with the sum
 s_i and the number n_i of a group's cases, N = sum n_i, w_i = n_i / N, Q = sum w_i^2 and the mean m,
 
     V = sum_i (s_i - m n_i)^2 / N^2 / (1 - 2 w_i + Q),
 
-which has no bias where groups are homogeneous, and Satterthwaite's degrees of freedom under that model: the
-correction of Bell & McCaffrey (Survey Methodology 28, 2002) for a mean. Groups of equal size give Student's interval of
+which is unbiased for homogeneous groups, with Satterthwaite's degrees of freedom under that model: the correction of
+Bell & McCaffrey (Survey Methodology 28, 2002) for a mean. Groups of equal size give Student's interval of
 the group means. Why not a bootstrap (``scripts/simulate_groups.py``, 20 groups): BCa covers the truth in 93 %, with
 uneven sizes or heavy tails in 89 %; the studentised bootstrap in 95.6 and 93 %, and it is undefined where most groups
 are tied. These intervals cover 95.6, 96.6 (uneven) and 95.7 % (heavy tails), at a thousandth of the cost; they cover
 93 % where the groups' values are skewed.
 
-Repeats (trainings of one row that differ by chance alone) are a second source of chance. With R repeats whose means
-have the variance S^2, S^2 / R is added, less the part of it that the groups' V holds already (the interaction of
+Repeats (trainings of one row that differ only by chance) are a second source of randomness. With R repeats whose means
+have the variance S^2, S^2 / R is added, minus the part that V already contains (the interaction of
 repeat and group). The degrees of freedom are Satterthwaite's of the sum.
 """
 
@@ -29,7 +29,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Mean:
-    """An estimate with its 95 % interval; NaN where fewer than two groups have values.
+    """An estimate with its 95 % interval; NaN if fewer than two groups have values.
 
     ``run_sd`` is the standard deviation of the estimate between repeats, NaN for a single training.
     """
@@ -42,7 +42,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class _Influence:
-    """``value`` of an estimate, and what each group adds to its deviation (``terms``) with its weight."""
+    """An estimate (``value``), and each group's contribution to its deviation (``terms``) and weight."""
 
     value: float
     terms: np.ndarray
@@ -50,12 +50,12 @@ class _Influence:
 
 
 def group_index(groups: Sequence[str]) -> np.ndarray:
-    """Number of each case's group, groups in order of their names."""
+    """Index of each case's group, with the groups in order of their names."""
     return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
 def group_sums(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of each group's values, NaN left out. ``values``: (cases,)."""
+    """Sum and number of each group's values, without NaN. ``values``: (cases,)."""
     valid = ~np.isnan(values)
     length = int(index.max(initial=-1)) + 1
     return (
@@ -65,7 +65,7 @@ def group_sums(values: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def mean_without_nan(values: np.ndarray, axis: int) -> np.ndarray:
-    """``np.nanmean`` without its warning; NaN where nothing has a value."""
+    """``np.nanmean`` without its warning; NaN if there are no values."""
     valid = ~np.isnan(values)
     number = valid.sum(axis)
     total = np.where(valid, values, 0.0).sum(axis)
@@ -73,7 +73,7 @@ def mean_without_nan(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _influence(values: np.ndarray, index: np.ndarray) -> _Influence:
-    """Of the mean over columns of the columns' means. ``values``: (cases, columns)."""
+    """The estimate of the mean over columns of the columns' means. ``values``: (cases, columns)."""
     length = int(index.max(initial=-1)) + 1
     means, terms, weights = [], np.zeros(length), np.zeros(length)
     for column in values.T:
@@ -88,7 +88,7 @@ def _influence(values: np.ndarray, index: np.ndarray) -> _Influence:
 
 
 def _group_variance(terms: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """V and its degrees of freedom, see the module."""
+    """V and its degrees of freedom, see the module's docstring."""
     terms, w = terms[weights > 0], weights[weights > 0]
     q = float(np.sum(w**2))
     leverage = 1 - 2 * w + q
@@ -104,16 +104,16 @@ def mean_interval(values: np.ndarray, index: np.ndarray) -> Mean:
 
     Args:
         values: (cases,), (cases, classes) for the mean over classes of the means over cases, or (repeats, cases,
-            classes). NaN is left out, and so is a class that has no value at all.
+            classes). NaN is left out, and so is a class without any value.
         index: Group of each case, see ``group_index``.
     """
     return difference_interval([values], index)
 
 
 def difference_interval(parts: Sequence[np.ndarray], index: np.ndarray) -> Mean:
-    """The same of the first part minus the second (or of the first alone), on the same cases and groups.
+    """Mean and interval of the first part minus the second (or of the first alone), on the same cases and groups.
 
-    The caller leaves the same cases out of both. Repeats of one part have nothing to do with those of the other.
+    The caller must leave the same cases out of both. Repeats of the two parts are independent.
     """
     parts = [_three_axes(part) for part in parts]
     whole = [_influence(mean_without_nan(part, 0), index) for part in parts]
@@ -146,7 +146,7 @@ def _three_axes(values: np.ndarray) -> np.ndarray:
 
 
 def _run_variance(values: np.ndarray, index: np.ndarray) -> tuple[float, float, float]:
-    """S^2 / R, the part of it that comes from the interaction of repeat and group, and S."""
+    """S^2 / R, the part of it due to the interaction of repeat and group, and S."""
     runs = len(values)
     if runs < 2:
         return 0.0, 0.0, float("nan")

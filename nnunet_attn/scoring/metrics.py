@@ -4,10 +4,10 @@ Border of a mask: its voxels that have a face neighbour outside it, or lie on th
 distances ``d(a, B)`` from each border voxel ``a`` of one mask to the nearest border voxel of the other:
 
     Dice = 2 |P ∩ R| / (|P| + |R|),    IoU = |P ∩ R| / |P ∪ R|
-    HD95 = 95th percentile of {d(p, R)} and {d(r, P)} pooled in one set (linear interpolation)
-    ASSD = mean of {d(p, R)} and {d(r, P)} pooled in one set (average symmetric surface distance)
+    HD95 = 95th percentile of {d(p, R)} and {d(r, P)} pooled (linear interpolation)
+    ASSD = mean of {d(p, R)} and {d(r, P)} pooled (average symmetric surface distance)
     NSD  = share of all border voxels of both masks that lie within the tolerance of the other border
-    RVD  = (|P| - |R|) / |R|, signed: below 0 where the prediction is too small (relative volume difference)
+    RVD  = (|P| - |R|) / |R|, signed: negative if the prediction is too small (relative volume difference)
 
 HD95 in this form is medpy's, which the papers report; MONAI's is the larger of two 95th percentiles, another number.
 ASSD is medpy's, too: every border voxel counts alike, whereas the mean of two directed means weights both borders
@@ -22,10 +22,10 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import cKDTree
 
 METRICS = ("Dice", "IoU", "HD95", "HD95_voxel", "ASSD", "NSD", "RVD")
-SURFACE = ("HD95", "HD95_voxel", "ASSD", "NSD")  # those that need the masks themselves, not only counts of voxels
+SURFACE = ("HD95", "HD95_voxel", "ASSD", "NSD")  # metrics that need the masks, not only counts of voxels
 DISTANCES = ("HD95", "HD95_voxel", "ASSD")
 PROTOCOLS = ("nnunet", "transunet")
-SPARSE = 64  # voxels of the array for each border voxel, from which the k-d tree is faster
+SPARSE = 64  # with more array voxels than this per border voxel, the k-d tree is faster
 
 
 def _masks(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ def _sampling(spacing: float | Sequence[float], ndim: int) -> np.ndarray:
 
 
 def _box(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and one past the last index of a mask that is not empty, per axis."""
+    """First index and last index + 1 of a non-empty mask along each axis."""
     box = []
     for axis in range(mask.ndim):
         used = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
@@ -54,7 +54,7 @@ def _box(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _crop(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks, neither empty, in the smallest box that holds them; borders and distances stay the same."""
+    """Both (non-empty) masks, cropped to the smallest box that holds them; borders and distances stay the same."""
     boxes = zip(_box(prediction), _box(reference), strict=True)
     union = tuple(slice(min(p[0], r[0]), max(p[1], r[1])) for p, r in boxes)
     return prediction[union], reference[union]
@@ -67,9 +67,9 @@ def _border(mask: np.ndarray) -> np.ndarray:
 def _directed(border: np.ndarray, other: np.ndarray, sampling: np.ndarray) -> np.ndarray:
     """Distance from each voxel of ``border`` to the nearest of ``other``.
 
-    By a Euclidean distance transform of the array, of which only the index of the nearest voxel is kept, not the
-    distance (half the memory); or by a k-d tree of the border voxels where these are few for the size of the array, as
-    with specks far from an organ: 15 to 30 times faster for 5 % noise in a volume of 100x512x512.
+    Computed by a Euclidean distance transform of the array that keeps only the index of the nearest voxel (half the
+    memory); or, if there are few border voxels in a large array (such as specks far from an organ), by a k-d tree:
+    15 to 30 times faster for 5 % noise in a volume of 100x512x512.
     """
     points = np.nonzero(border)
     if border.size > SPARSE * (len(points[0]) + np.count_nonzero(other)):
@@ -102,12 +102,12 @@ def surface_distances(
         spacing: Size of a voxel along each axis, in the order of the array's axes.
 
     Raises:
-        ValueError: a mask is empty, the shapes differ, or the spacing does not fit.
+        ValueError: a mask is empty, the shapes differ, or the spacing has the wrong length.
     """
     prediction, reference = _masks(prediction, reference)
     sampling = _sampling(spacing, prediction.ndim)
     if not (prediction.any() and reference.any()):
-        raise ValueError("the distance to an empty mask is not defined")
+        raise ValueError("the distance to an empty mask is undefined")
     return _pooled(*map(_border, _crop(prediction, reference)), sampling)
 
 
@@ -142,7 +142,7 @@ def assd(prediction: np.ndarray, reference: np.ndarray, spacing: float | Sequenc
 
 
 def relative_volume_difference(predicted: float, present: float) -> float:
-    """RVD from two volumes, or numbers of voxels; NaN if the reference is empty."""
+    """RVD from two volumes or voxel counts; NaN if the reference is empty."""
     return (predicted - present) / present if present else float("nan")
 
 
@@ -175,17 +175,17 @@ def score(
     tolerance: float = 1.0,
     protocol: str = "nnunet",
 ) -> dict[str, float]:
-    """All ``METRICS`` of two masks at once, sharing crop and borders; distances in the spacing's unit.
+    """All ``METRICS`` of two masks, computed from one crop and one set of borders; distances in the spacing's unit.
 
     Empty masks, protocol ``nnunet``: both empty gives NaN everywhere, to be left out of means, as nnU-Net does. One
     empty gives Dice, IoU and NSD 0 and, our choice, as HD95 and ASSD the diagonal of the image (the largest distance
-    that two of its voxels can have): leaving such cases out would reward a network that misses what is hard to outline.
-    RVD of a missed class is -1; without a reference there is none.
+    that two of its voxels can have): leaving such cases out would reward networks that miss difficult structures.
+    RVD of a missed class is -1; without a reference it has no value.
 
     Protocol ``transunet`` is the scoring of TransUNet's and EMCAD's code, quirks included: no spacing, so HD95 is in
-    voxels whatever the papers' tables call it; a class that is predicted but absent from the reference scores Dice and
+    voxels, although the papers' tables say mm; a class that is predicted but absent from the reference scores Dice and
     IoU 1 and HD95 0; a missed class, and one absent from both, score 0 everywhere (HD95 0 is a perfect distance).
-    HD95 in mm, ASSD, NSD and RVD are no part of it and stay NaN.
+    HD95 in mm, ASSD, NSD and RVD are not part of it and are NaN.
 
     Raises:
         ValueError: shapes differ, or spacing or protocol is not valid.

@@ -1,4 +1,4 @@
-"""Label maps and images from disk, with what is needed to compare and to draw them."""
+"""Read label maps and images, with the geometry needed to compare and draw them."""
 
 import json
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ ENDINGS = MEDICAL + TIFF + PICTURE
 
 @dataclass(frozen=True)
 class Volume:
-    """An array with the size of its voxels.
+    """An array with its voxel size.
 
     Attributes:
-        array: Labels (integers) or an image with the channels first.
+        array: Labels (integers), or an image with channels first.
         spacing: Size of a voxel along each spatial axis, in the order of the array's axes.
-        position: Origin and direction, flat; empty for formats that have none.
-        unit: "mm", or "px" where the file gives no size.
+        position: Origin and direction as one flat tuple; empty for formats without them.
+        unit: "mm", or "px" if the file states no voxel size.
     """
 
     array: np.ndarray
@@ -35,7 +35,7 @@ class Volume:
     unit: str
 
     def differs_from(self, other: "Volume") -> str | None:
-        """What is different between the grids of two label maps, in words; None if nothing is."""
+        """A description of how the grids of two label maps differ; None if they are equal."""
         if self.array.shape != other.array.shape:
             return f"shape {self.array.shape} against {other.array.shape}"
         if not np.allclose(self.spacing, other.spacing, rtol=1e-3):
@@ -54,12 +54,12 @@ def _short(numbers: Sequence[float]) -> str:
 
 
 def file_ending(path: Path) -> str | None:
-    """The ending of a file that can be read here, for example ".nii.gz"."""
+    """The ending of a readable file, for example ".nii.gz"."""
     return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
 
 
 def _read(path: Path, *, upright: bool) -> Volume:
-    """The file as it is: spatial axes, then channels if there are some."""
+    """The file's array as stored: spatial axes, then channels if there are any."""
     ending = file_ending(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist")
@@ -72,7 +72,7 @@ def _read(path: Path, *, upright: bool) -> Volume:
             return Volume(array, image.GetSpacing()[::-1], image.GetOrigin() + image.GetDirection(), "mm")
         if ending in TIFF:
             array = tifffile.imread(path)
-            sizes = path.with_suffix(".json")  # nnU-Net's file of spacings beside 3D TIFF
+            sizes = path.with_suffix(".json")  # file with the spacing that nnU-Net keeps beside a 3D TIFF
             if array.ndim == 3 and sizes.is_file():
                 return Volume(array, tuple(json.loads(sizes.read_text())["spacing"]), (), "mm")
             colour = array.ndim == 3 and array.shape[-1] in (3, 4)
@@ -85,10 +85,10 @@ def _read(path: Path, *, upright: bool) -> Volume:
 
 
 def read_labels(path: Path, *, upright: bool = False) -> Volume:
-    """Read a label map; integers whatever the file stores.
+    """Read a label map, always as integers.
 
     Args:
-        upright: Turn a volume so that its axes run as in a radiological view (LPS), for drawing.
+        upright: Reorient a volume to LPS axes, the radiological view, for drawing.
 
     Raises:
         UserError: the file cannot be read, has several channels, or holds fractions or negative numbers.
@@ -96,21 +96,21 @@ def read_labels(path: Path, *, upright: bool = False) -> Volume:
     volume = _read(path, upright=upright)
     array = volume.array
     if array.ndim != len(volume.spacing):
-        raise UserError(f"{path} is no label map: it has several channels (shape {array.shape})")
+        raise UserError(f"{path} is not a label map: it has several channels (shape {array.shape})")
     if array.dtype.kind == "f":
         whole = np.rint(array)
         if not np.array_equal(whole, array):
-            raise UserError(f"{path} is no label map: it holds fractions")
+            raise UserError(f"{path} is not a label map: it holds fractions")
         array = whole.astype(np.int32)
     if array.size and array.min() < 0:
-        raise UserError(f"{path} is no label map: it holds negative numbers")
+        raise UserError(f"{path} is not a label map: it holds negative numbers")
     return Volume(array.view(np.uint8) if array.dtype == bool else array, volume.spacing, volume.position, volume.unit)
 
 
 def values_of(labels: np.ndarray) -> set[int]:
     """The values that occur in a label map."""
     seen: set[int] = set()
-    for plane in labels if labels.ndim > 2 else (labels,):  # plane by plane: counting needs eight bytes a voxel
+    for plane in labels if labels.ndim > 2 else (labels,):  # plane by plane, since counting needs eight bytes per voxel
         seen.update(np.flatnonzero(np.bincount(plane.ravel())).tolist())
     return seen
 
@@ -120,7 +120,7 @@ def read_image(paths: Sequence[Path], *, upright: bool = False) -> Volume:
     volumes = [_read(path, upright=upright) for path in paths]
     channels = []
     for volume in volumes:
-        if volume.array.ndim > len(volume.spacing):  # a colour picture; transparency is left out
+        if volume.array.ndim > len(volume.spacing):  # a colour picture; alpha is dropped
             channels += [volume.array[..., i] for i in range(min(volume.array.shape[-1], 3))]
         else:
             channels.append(volume.array)

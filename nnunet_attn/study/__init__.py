@@ -1,1 +1,1 @@
-"""Studies: datasets, trainers, folds and repeats in one file; run by Snakemake, on one machine or on Slurm."""
+"""Studies: many trainings (datasets x trainers x folds x repeats) from one file, run by Snakemake or on Slurm."""

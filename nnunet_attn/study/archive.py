@@ -1,4 +1,4 @@
-"""``study archive``: the small files of a study, enough for its report: no checkpoints, no images, no predictions."""
+"""``study archive``: copy the small files of a study that its report needs; no checkpoints, images or predictions."""
 
 import shutil
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ LOGS = "training_log_*.txt"
 
 
 def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
-    """Files of a study that an archive holds, with their places in it."""
+    """The files to archive, with their paths in the archive."""
     layout: Layout = matrix.layout
     for name in matrix.names:
         for part, files in OF_DATASET.items():
@@ -42,7 +42,7 @@ def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
 
 
 def write_archive(matrix: Matrix, folder: Path) -> int:
-    """Fill an empty folder; returns the number of files. What is not there yet is left out."""
+    """Copy the files into an empty folder; returns their number. Files that do not exist yet are left out."""
     shutil.copyfile(matrix.study.file, folder / STUDY_FILE)
     groups = matrix.study.report.get("groups")
     if groups:

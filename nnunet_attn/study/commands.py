@@ -1,4 +1,4 @@
-"""The commands that a job runs, as a user would type them, and how they are run: one log, nothing left behind."""
+"""Run a job's commands as a user would type them, with one log, and leave no process behind."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from types import FrameType
 
 from nnunet_attn.study.locks import Lock
 
-GRACE = 20.0  # seconds between asking a command to end and ending it; Slurm gives 30 in all
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL; Slurm allows 30 in total
 
 
 class CommandFailed(Exception):
-    """A command ended with another exit code than 0; negative after a signal."""
+    """A command ended with an exit code other than 0; negative after a signal."""
 
     def __init__(self, command: Sequence[str], code: int):
         self.code = code
@@ -27,17 +27,17 @@ class CommandFailed(Exception):
 
 
 class Stopped(BaseException):
-    """This process was asked to end (Ctrl-C, scancel, the wall time)."""
+    """This process was asked to stop (Ctrl-C, scancel, wall time)."""
 
 
 def find_command(name: str) -> str:
-    """A command of the same environment as this Python, else the first on the path."""
+    """Path of a command: from this Python's environment if there, else the first on PATH."""
     beside = Path(sys.executable).parent
     return shutil.which(name, path=str(beside)) or shutil.which(name) or name
 
 
 class Log:
-    """A job's log file: what the job says, and all that its commands print."""
+    """A job's log file: messages of the job, and the output of its commands."""
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,8 +45,8 @@ class Log:
         self.file = path.open("ab", buffering=0)
 
     def say(self, text: str) -> None:
-        """Write a line of the job's own."""
-        with suppress(OSError):  # a full disk; what matters is said on stderr as well
+        """Write a message of the job."""
+        with suppress(OSError):  # a full disk; important messages go to stderr as well
             self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} study: {text}\n".encode())
 
     def tail(self, lines: int) -> list[str]:
@@ -55,7 +55,7 @@ class Log:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file that hold something."""
+    """The last non-empty lines of a file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 20000))
@@ -66,7 +66,7 @@ def tail(path: Path, lines: int) -> list[str]:
 
 
 def run_command(command: Sequence[str], log: Log, environment: Mapping[str, str], lock: Lock | None = None) -> None:
-    """Run a command to its end, or end it if this process is asked to end.
+    """Run a command until it ends, or end it if this process is asked to stop.
 
     Raises:
         CommandFailed: its exit code is not 0.
@@ -100,7 +100,7 @@ def run_command(command: Sequence[str], log: Log, environment: Mapping[str, str]
 
 
 def _wait(process: subprocess.Popen, asked: list[int]) -> int:
-    """Wait for a process; once asked to end, end it with all that it started."""
+    """Wait for a process; when asked to stop, end it and all processes that it started."""
     deadline: float | None = None
     while True:
         try:
@@ -113,7 +113,7 @@ def _wait(process: subprocess.Popen, asked: list[int]) -> int:
             if deadline is not None and time.monotonic() > deadline:
                 _signal(process, signal.SIGKILL)
     if code != 0:
-        _signal(process, signal.SIGKILL)  # workers that a dead parent left behind
+        _signal(process, signal.SIGKILL)  # workers that outlived their parent
     return code
 
 

@@ -1,4 +1,4 @@
-"""``study run``: writes down what is to do, hands it to Snakemake, and says at the end what failed."""
+"""``study run``: list the jobs to do, let Snakemake run them, and report at the end what failed."""
 
 import importlib.util
 import os
@@ -19,13 +19,13 @@ from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.outputs import read_json, set_aside
 
 TAIL = 12  # lines of a failed job's log
-PREPARATION = min(8, os.cpu_count() or 1)  # threads of a job that makes data
-# What the user may say differently behind "--", with all the names that Snakemake has for it.
+PREPARATION = min(8, os.cpu_count() or 1)  # threads of a conversion, planning or preprocessing job
+# Options of ours that the user may override after "--", with all names that Snakemake has for each.
 WHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--cores", "-c", "--jobs", "-j", "--local-cores")
 
 
 def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
-    """The jobs to run: trainings and predictions that are not done, and what of the preparation they lack."""
+    """The jobs to run: unfinished trainings and predictions, and the preparation that they still need."""
     wanted: dict[str, Job] = {}
 
     def want(job_id: str) -> None:
@@ -41,13 +41,13 @@ def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
 
 
 def job_command(matrix: Matrix) -> list[str]:
-    """The command that does one job, its id left out; it works from any folder and on any node."""
+    """The command that does a job, without the job's id; it works from any folder and on any node."""
     study = ["study", "job", str(matrix.study.file.resolve()), "--folder", str(matrix.layout.folder)]
     return [sys.executable, "-m", "nnunet_attn.cli.main", *study]
 
 
 def write_jobs(matrix: Matrix, jobs: dict[str, Job]) -> Path:
-    """The jobs as the Snakefile reads them."""
+    """The jobs as a file for the Snakefile."""
     levels = sorted({job.order[:3] for job in matrix.jobs.values() if job.order}, reverse=True)
     rank = {level: i + 1 for i, level in enumerate(levels)}
     content = {
@@ -69,7 +69,7 @@ def write_jobs(matrix: Matrix, jobs: dict[str, Job]) -> Path:
 
 
 def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) -> list[str]:
-    """The command line of Snakemake; what the user gave behind ``--`` comes last and wins."""
+    """Snakemake's command line; the user's arguments after ``--`` come last and take precedence."""
     given = {word.partition("=")[0] for word in more}
     where: list[str] = []
     if not given.intersection(WHERE):
@@ -95,7 +95,7 @@ def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) ->
 
 
 def call_snakemake(arguments: Sequence[str]) -> int:
-    """Call Snakemake in this process; its exit code.
+    """Run Snakemake in this process; returns its exit code.
 
     Snakemake installs a handler of SIGTERM and leaves it behind. Processes forked later would inherit it, and a pool of
     such processes cannot be terminated: ``Pool.terminate`` waits for ever for a worker that waits for work.
@@ -113,15 +113,15 @@ def call_snakemake(arguments: Sequence[str]) -> int:
 
 
 def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
-    """Run what is not done. Exit code 0 if everything is done afterwards, else 1.
+    """Run all unfinished jobs; returns exit code 0 if everything is done afterwards, else 1.
 
     Args:
         matrix: The study.
-        more: Arguments for Snakemake.
-        retrain: Whether to train anew where inputs changed.
+        more: Further arguments for Snakemake.
+        retrain: Whether to repeat trainings whose inputs changed.
 
     Raises:
-        UserError: Snakemake is not installed, or somebody else runs this study.
+        UserError: Snakemake is not installed, or another process runs this study.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError('running a study needs Snakemake: pip install "nnunet-attn[study]"')
@@ -146,7 +146,7 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
 
 
 def _sort_out(layout: Layout, done: Done, *, retrain: bool) -> None:
-    """Remove markers of what is no longer done; for ``retrain`` set folds aside whose inputs changed."""
+    """Remove markers of jobs whose outputs are gone; with ``retrain``, set aside folds whose inputs changed."""
     for job, reason in done.gone.items():
         print(f"not done any more: {job}: {reason}", file=sys.stderr)
     remove_markers(layout, list(done.gone))
@@ -154,15 +154,15 @@ def _sort_out(layout: Layout, done: Done, *, retrain: bool) -> None:
         print(f"{job}: trained before {', '.join(changed)} changed", file=sys.stderr)
         if retrain:
             fold = layout.results / job.partition("/")[2]
-            print(f"  trained anew; the old folder is now {set_aside(fold, 'before').name}", file=sys.stderr)
+            print(f"  will be trained again; the old folder is now {set_aside(fold, 'before').name}", file=sys.stderr)
             remove_markers(layout, [job])
             del done.markers[job]
     if done.flags and not retrain:
-        print("  these are kept as they are; --retrain trains them anew", file=sys.stderr)
+        print("  these are kept; --retrain trains them again", file=sys.stderr)
 
 
 def _summary(matrix: Matrix, jobs: dict[str, Job], code: int) -> int:
-    """Say what was done and what was not, with the last lines of failed jobs' logs."""
+    """Print what was done and what was not, with the last lines of the logs of failed jobs."""
     missing = [job for job in jobs if not matrix.layout.marker(job).is_file()]
     failed = []
     for job in missing:
@@ -170,11 +170,11 @@ def _summary(matrix: Matrix, jobs: dict[str, Job], code: int) -> int:
         if isinstance(attempt, dict):
             failed.append(job)
             log = matrix.layout.log(job)
-            print(f"\n{job}: {attempt.get('reason', 'was killed; it goes on when the study is run again')}\n  {log}",
+            print(f"\n{job}: {attempt.get('reason', 'was killed; continues when the study is run again')}\n  {log}",
                   file=sys.stderr)  # fmt: skip
             print("\n".join(f"  | {line}" for line in tail(log, TAIL)), file=sys.stderr)
     print(f"\n{len(jobs) - len(missing)} of {len(jobs)} jobs done, {len(failed)} failed or stopped, "
-          f"{len(missing) - len(failed)} not begun", file=sys.stderr, flush=True)  # fmt: skip
+          f"{len(missing) - len(failed)} not started", file=sys.stderr, flush=True)  # fmt: skip
     if missing:
         return 1
     print(f"nnunet-attn study report {matrix.study.file} writes the report", file=sys.stderr)

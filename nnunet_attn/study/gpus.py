@@ -1,4 +1,4 @@
-"""Which GPU a job takes. Slurm assigns them; on one machine Snakemake only counts them: each job picks a free one."""
+"""Choose a job's GPUs. Slurm assigns them; on a single machine Snakemake only counts, so each job picks free ones."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
+    """The GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
     if VARIABLE in os.environ:
         return [part.strip() for part in os.environ[VARIABLE].split(",") if part.strip() not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
@@ -32,17 +32,17 @@ def visible_gpus() -> list[str]:
 
 
 def lock_folder() -> Path:
-    """Locks of this machine's GPUs, shared by all studies of a user."""
+    """Folder of this machine's GPU locks, which all studies of a user share."""
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     return Path(tempfile.gettempdir()) / f"nnunet_attn_gpus_{user}"
 
 
 @contextmanager
 def free_gpus(count: int, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
-    """Hold GPUs and yield what the environment of a job must say; waits while all are taken.
+    """Reserve GPUs, waiting while all are taken; yields the environment variables for the job.
 
     Raises:
-        UserError: this machine has fewer.
+        UserError: this machine has too few.
     """
     if count == 0 or "SLURM_JOB_ID" in os.environ:
         yield {}
@@ -63,7 +63,7 @@ def free_gpus(count: int, say: Callable[[str], None]) -> Iterator[dict[str, str]
                     say(f"on GPU {', '.join(taken)}")
                     yield {VARIABLE: ",".join(taken)}
                     return
-            stack.close()  # give back what was taken, so that two jobs never wait for each other
+            stack.close()  # release the GPUs taken so far, so that two jobs never wait for each other
             taken = []
             say("all GPUs are taken; waiting")
             time.sleep(10)

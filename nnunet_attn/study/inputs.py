@@ -1,6 +1,6 @@
-"""What a training was made from, as digests: the dataset's files, its fingerprint, the plans and the fold's cases.
+"""Digests of a training's inputs: the dataset's files, its fingerprint, the plans and the fold's cases.
 
-Files are hashed once; after that only those whose size or time has changed, so that a check of a study takes seconds.
+Files are hashed once, and again only if their size or time changed, so that checking a study takes seconds.
 """
 
 import hashlib
@@ -22,11 +22,11 @@ WORDS = {
 
 
 class Inputs:
-    """Digests of a study's inputs, each worked out once.
+    """Digests of a study's inputs, each computed once.
 
     Args:
         matrix: The study.
-        hash_files: Whether to read files that were never hashed. Without, their digest is left out.
+        hash_files: Whether to read files that were never hashed; if False, their digest is left out.
     """
 
     def __init__(self, matrix: Matrix, *, hash_files: bool):
@@ -36,7 +36,7 @@ class Inputs:
         self._folds: dict[tuple[int, int], str] = {}
 
     def of(self, job: Job) -> dict[str, str]:
-        """Digests of a training's inputs; those that are not at hand are left out."""
+        """Digests of a training's inputs; missing ones are left out."""
         model, layout = job.model, self.matrix.layout
         assert model is not None
         if model.dataset not in self._datasets:
@@ -65,7 +65,7 @@ class Inputs:
         }
 
     def _files(self, name: str) -> str | None:
-        """One digest of the names and contents of all images and labels."""
+        """A digest of the names and contents of all images and labels."""
         raw = self.matrix.layout.raw / name
         cache = self.matrix.layout.folder / "inputs" / f"{name}.json"
         known = _read(cache) or {}
@@ -89,7 +89,7 @@ class Inputs:
 
 
 def changed_inputs(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What differs, in words, of what is known at both times."""
+    """Descriptions of the inputs that differ, among those known at both times."""
     return [WORDS.get(key, key) for key, value in before.items() if key in now and now[key] != value]
 
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> dict | None:
 
 
 def _plans_digest(path: Path, configuration: str) -> str | None:
-    """Digest of what of a configuration makes a difference to a training; None where there are no plans."""
+    """Digest of the settings of a configuration that affect training; None if there are no plans."""
     plans = _read(path)
     if plans is None or configuration not in plans.get("configurations", {}):
         return None

@@ -1,4 +1,4 @@
-"""One job of a study, from lock to marker: what ``nnunet-attn study job STUDY.yaml JOB`` does."""
+"""``nnunet-attn study job STUDY.yaml JOB``: do one job of a study, from taking its lock to writing its marker."""
 
 import os
 import shutil
@@ -21,21 +21,21 @@ from nnunet_attn.study.prepare import convert, plan, preprocess
 from nnunet_attn.study.states import log_facts
 from nnunet_attn.study.train import predict, train
 
-FULL = 50_000_000  # bytes; less is called a full disk
-STOPPED_CODE = 143  # as of a process that SIGTERM ended
+FULL = 50_000_000  # bytes; with less free space the disk counts as full
+STOPPED_CODE = 143  # the exit code after SIGTERM
 STEPS: dict[str, Callable[["Run"], dict[str, object]]] = {
     "convert": convert, "plan": plan, "preprocess": preprocess, "train": train, "predict": predict,
 }  # fmt: skip
 
 
 class Run:
-    """A job while it runs.
+    """A running job.
 
     Attributes:
-        matrix, job: What to do.
-        layout: Where.
-        log: What it says and prints.
-        environment: Of its commands.
+        matrix, job: The study and the job.
+        layout: The study's folders.
+        log: The job's log.
+        environment: Environment variables of its commands.
     """
 
     def __init__(self, matrix: Matrix, job: Job, log: Log):
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Folder name of the job's dataset."""
+        """The folder name of the job's dataset."""
         return self.matrix.names[self.job.dataset]
 
     def command(self, *words: object, **environment: str) -> None:
@@ -55,7 +55,7 @@ class Run:
 
 
 def run_job(matrix: Matrix, job_id: str) -> int:
-    """Do one job unless it is done, and write its marker.
+    """Do a job unless it is done, and write its marker.
 
     Returns:
         0; the exit code of the command that failed, or 1; 143 if the job was stopped.
@@ -86,7 +86,7 @@ def run_job(matrix: Matrix, job_id: str) -> int:
     except (UserError, OSError) as error:
         reason = str(error)
     except (Stopped, KeyboardInterrupt):
-        code, reason = STOPPED_CODE, "stopped; it goes on when the study is run again"
+        code, reason = STOPPED_CODE, "stopped; continues when the study is run again"
     if code:
         full = _full_disk(matrix.layout)
         reason = f"{reason}; {full}" if full else reason
@@ -102,7 +102,7 @@ def _say(log: Log, text: str) -> None:
 
 
 def note_attempt(layout: Layout, job_id: str, **more: object) -> None:
-    """Write down who tries a job, and how that ended; the file goes when the job is done."""
+    """Record who attempts a job and how the attempt ended; the file is removed when the job is done."""
     path = layout.state(job_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -113,7 +113,7 @@ def note_attempt(layout: Layout, job_id: str, **more: object) -> None:
 
 
 def _full_disk(layout: Layout) -> str | None:
-    """A full disk among those that a job writes to."""
+    """A message on a full disk among those that a job writes to; None if there is space."""
     for folder in (layout.results, layout.preprocessed, layout.raw, layout.folder):
         existing = next((f for f in (folder, *folder.parents) if f.exists()), Path("/"))
         free = shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""Where a study's files lie: nnU-Net's three folders, and the study's own."""
+"""The folders of a study: nnU-Net's three, and the study's own."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class Layout:
     """Folders of a study.
 
     Attributes:
-        folder: The study's own: markers, logs, predictions, report, and nnU-Net's folders unless the environment's.
+        folder: The study's own folder: markers, logs, predictions, report, and by default nnU-Net's three folders.
         raw, preprocessed, results: nnU-Net's.
     """
 
@@ -36,7 +36,7 @@ class Layout:
         return self.folder / "logs" / f"{job}.log"
 
     def lock(self, job: str) -> Path:
-        """The lock of a job; a fold's lies with the results, where every study that trains it looks."""
+        """The lock file of a job; that of a fold is in the results folder, where every study that trains it looks."""
         kind, _, rest = job.partition("/")
         if kind == "train":
             model, _, fold = rest.rpartition("/")
@@ -59,7 +59,7 @@ def find_layout(study: Study, folder: Path | None) -> Layout:
             where the command runs.
 
     Raises:
-        UserError: ``folders: environment``, and a variable of nnU-Net's is not set.
+        UserError: ``folders: environment``, and one of nnU-Net's variables is not set.
     """
     beside = Path.cwd() if study.file.parent == PAPERS else study.file.parent
     folder = (folder or beside / study.name).resolve()
@@ -77,7 +77,7 @@ def dataset_name(study: Study, layout: Layout, choice: DatasetChoice) -> str:
     """Name of a dataset's folder, such as Dataset027_ACDC.
 
     Raises:
-        UserError: it is in none of nnU-Net's folders and is not to be converted, or its number is taken twice.
+        UserError: it is in none of nnU-Net's folders and the study does not convert it, or its number occurs twice.
     """
     number = choice.dataset if isinstance(choice.dataset, int) else int(choice.dataset[7:10])
     pattern = re.compile(rf"Dataset{number:03d}_\w[\w-]*")
@@ -98,10 +98,10 @@ def dataset_name(study: Study, layout: Layout, choice: DatasetChoice) -> str:
 
 
 def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) -> list[dict] | None:
-    """The folds of a dataset, from nnU-Net's split file, else the study's, else the converter's; None without any.
+    """The folds of a dataset, from nnU-Net's split file, else the study's, else the converter's; None if there is none.
 
     Raises:
-        UserError: the file is none of folds, or nnU-Net holds another one than the study asks for.
+        UserError: the file is not a split file, or nnU-Net has another one than the study asks for.
     """
     import json
 
@@ -113,7 +113,7 @@ def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) 
         except OSError as error:
             raise study.document.error((*choice.place, "splits"), f"{path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise study.document.error((*choice.place, "splits"), f"{path} is no split file of nnU-Net's, a list of "
+            raise study.document.error((*choice.place, "splits"), f"{path} is not a split file of nnU-Net: a list of "
                                        "{train: [...], val: [...]}") from error  # fmt: skip
         if not folds:
             raise study.document.error((*choice.place, "splits"), f"{path} has no fold")
@@ -127,7 +127,7 @@ def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) 
             raise study.document.error(
                 (*choice.place, "splits"),
                 f"{present} holds other folds than {choice.splits}; nnU-Net would keep using them. Leave splits out, "
-                "or use a folder of the study's own",
+                "or use another folder for the study",
             )
         return folds
     converted = layout.raw / name / "splits_final.json"
@@ -137,7 +137,7 @@ def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) 
 
 
 def check_folder(layout: Layout) -> None:
-    """Refuse a study's folder that is no folder.
+    """Raise if the path of the study's folder is a file.
 
     Raises:
         UserError: there is a file of that name.

@@ -1,8 +1,9 @@
-"""Locks that survive nothing but their holder: one for a study's driver, one for each fold, one for each GPU.
+"""Locks for a study's driver, each fold and each GPU. A lock whose holder is gone is taken over.
 
-A lock is a file that names host and processes. It is taken atomically (a hard link to a finished file), so it also
-works on the file systems of clusters. Whether its holder lives is not guessed from clocks, which may go back: on the
-same host its processes are looked for, from another host the file is watched, which a living holder keeps touching.
+A lock is a file that names its holder's host and processes. It is taken atomically (a hard link to a finished file), so
+it also works on the file systems of clusters. Whether the holder is alive is not judged by clocks, which may be set
+back: on the same host its processes are looked up; from another host the file is watched, since a living holder touches
+it regularly.
 """
 
 import errno
@@ -20,11 +21,11 @@ from pathlib import Path
 from nnunet_attn.errors import UserError
 
 HEARTBEAT = 20.0  # seconds between two touches
-PATIENCE = 120.0  # seconds without one after which a holder on another host counts as gone
+PATIENCE = 120.0  # seconds without a touch after which a holder on another host counts as dead
 
 
 def boot() -> str:
-    """Names this start of this machine; a process's number means something only together with it."""
+    """Identifies the current boot of this machine, without which a process id is ambiguous."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -32,7 +33,7 @@ def boot() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process started, in ticks since boot; empty where that cannot be read; None if there is none."""
+    """Start time of a process in ticks since boot; empty if it cannot be read; None if there is no such process."""
     if Path("/proc/self/stat").exists():
         try:
             stat = Path(f"/proc/{pid}/stat")
@@ -50,7 +51,7 @@ def process_start(pid: int) -> str | None:
 
 
 def this_process() -> dict[str, object]:
-    """What a lock says of its holder."""
+    """The content of a lock file of ours."""
     return {
         "host": socket.gethostname(),
         "boot": boot(),
@@ -61,14 +62,14 @@ def this_process() -> dict[str, object]:
 
 
 def holder_name(content: dict) -> str:
-    """A lock's holder in words."""
+    """Description of a lock's holder."""
     job = f", Slurm job {content['slurm_job']}" if content.get("slurm_job") else ""
     processes = ", ".join(content.get("processes", {}))
     return f"process {processes} on {content.get('host', '?')}{job}, since {content.get('since', '?')}"
 
 
 def read_lock(path: Path) -> dict | None:
-    """Content of a lock; None if there is none."""
+    """The content of a lock file; None if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -79,7 +80,7 @@ def read_lock(path: Path) -> dict | None:
 
 
 def is_alive(content: dict) -> bool | None:
-    """Whether a lock's holder lives; None if this cannot be told from this host."""
+    """Whether a lock's holder is alive; None if this host cannot find out."""
     if not content:
         return False
     if content.get("host") != socket.gethostname() or content.get("boot") != boot():
@@ -99,7 +100,7 @@ class Lock:
         self._stop = threading.Event()
 
     def try_take(self, say: Callable[[str], None]) -> dict | None:
-        """Take the lock, over from a dead holder, who is named; with a living holder, what his lock says."""
+        """Take the lock, also from a dead holder; return the lock's content if its holder is alive."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             self.content = this_process() | ({"job": self.job} if self.job else {})
@@ -133,7 +134,7 @@ class Lock:
         return True
 
     def _is_touched(self, say: Callable[[str], None], present: dict) -> bool:
-        """Watch a lock of another host for a while."""
+        """Watch a lock held on another host for a while, to see whether it is touched."""
 
         def stamp() -> int | None:
             try:
@@ -142,7 +143,7 @@ class Lock:
                 return None
 
         first, waited = stamp(), 0.0
-        say(f"{self.path.name} is held by {holder_name(present)}; watching for {PATIENCE:.0f} s whether it lives")
+        say(f"{self.path.name} is held by {holder_name(present)}; watching for {PATIENCE:.0f} s whether it is alive")
         while waited < PATIENCE:
             time.sleep(1)
             waited += 1
@@ -151,7 +152,7 @@ class Lock:
         return False
 
     def _remove(self, stale: dict) -> None:
-        """Remove a dead holder's file, and only that: somebody else may have taken the lock over meanwhile."""
+        """Remove a dead holder's lock file, unless another process has taken the lock meanwhile."""
         aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         with suppress(FileNotFoundError):
             os.rename(self.path, aside)
@@ -170,7 +171,7 @@ class Lock:
         threading.Thread(target=touch, daemon=True).start()
 
     def add_process(self, pid: int) -> None:
-        """Another process holds the lock, too: it stays held if this one is killed and the other goes on."""
+        """Add another process as holder: the lock stays held if this process is killed and that one goes on."""
         if self.content is not None:
             self.content["processes"][str(pid)] = process_start(pid)
             temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
@@ -178,7 +179,7 @@ class Lock:
             os.replace(temporary, self.path)
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._stop.set()
         if self.content is not None:
             self._remove(self.content)
@@ -186,21 +187,21 @@ class Lock:
 
 
 def warn(message: str) -> None:
-    """Say something on stderr."""
+    """Print a message to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def held(path: Path, what: str, say: Callable[[str], None] = warn) -> Iterator[Lock]:
-    """Hold a lock, or say who holds it.
+    """Hold a lock, or raise an error that names its holder.
 
     Raises:
-        UserError: somebody else holds it.
+        UserError: another process holds it.
     """
     lock = Lock(path)
     holder = lock.try_take(say)
     if holder is not None:
-        raise UserError(f"{what} is being run by {holder_name(holder)}; wait for it, or end it first ({path})")
+        raise UserError(f"{what} is being run by {holder_name(holder)}; wait for it, or stop it first ({path})")
     try:
         yield lock
     finally:
@@ -209,7 +210,7 @@ def held(path: Path, what: str, say: Callable[[str], None] = warn) -> Iterator[L
 
 @contextmanager
 def waited_for(path: Path, job: str, say: Callable[[str], None] = warn, *, pause: float = 2.0) -> Iterator[Lock]:
-    """Hold the lock of a job, after waiting for whoever holds it."""
+    """Hold the lock of a job, waiting until it is free."""
     lock, told = Lock(path, job), None
     while (holder := lock.try_take(say)) is not None:
         if holder != told:

@@ -1,7 +1,7 @@
-"""Which jobs are done. A marker is a small file in the study's folder that a job writes last.
+"""Find out which jobs are done. A marker is a small file in the study's folder that a job writes last.
 
-It says which outputs there were (SHA-256 of small files, size and time of checkpoints) and which inputs they were made
-from. A job whose outputs are gone or changed is not done. A job whose inputs changed stays done and is flagged.
+It records the job's outputs (SHA-256 of small files, size and time of checkpoints) and the inputs they were made from.
+A job whose outputs are missing or changed is not done. A job whose inputs changed stays done and is flagged.
 """
 
 import json
@@ -20,7 +20,7 @@ FORMAT = 1
 
 
 def stamp(path: Path) -> dict[str, object]:
-    """What tells later whether a file is still the same: size and time of a large one, SHA-256 of the others."""
+    """A file's identity, to detect changes: size and time of a large file, SHA-256 of others."""
     stat = path.stat()
     if path.suffix == ".pth":
         return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -28,7 +28,7 @@ def stamp(path: Path) -> dict[str, object]:
 
 
 def output_files(layout: Layout, job: Job) -> list[Path]:
-    """The files that a job's marker vouches for."""
+    """The output files that a job's marker records."""
     if job.kind == "convert":
         return [layout.raw / job.id.partition("/")[2] / "dataset.json"]
     if job.kind == "plan":
@@ -43,7 +43,7 @@ def output_files(layout: Layout, job: Job) -> list[Path]:
 
 
 def write_marker(matrix: Matrix, job: Job, facts: dict[str, object]) -> None:
-    """Write a job's marker; its outputs must be there."""
+    """Write a job's marker; the job's outputs must exist."""
     layout = matrix.layout
     content: dict[str, object] = {
         "format": FORMAT,
@@ -63,7 +63,7 @@ def write_marker(matrix: Matrix, job: Job, facts: dict[str, object]) -> None:
 
 
 def _checkpoints(layout: Layout, job: Job) -> dict[str, object]:
-    """Of the folds that a prediction joins."""
+    """The trainings of the folds whose ensemble a prediction uses."""
     files = {need: layout.results / need.partition("/")[2] / "checkpoint_final.pth" for need in job.needs}
     return {need: stamp(path) if path.is_file() else None for need, path in files.items()}
 
@@ -73,9 +73,9 @@ class Done:
     """Which jobs of a study are done.
 
     Attributes:
-        markers: Of the jobs that are done.
-        gone: Why jobs that once were done no longer are.
-        flags: What changed of the inputs of trainings that are done.
+        markers: Content of the markers of jobs that are done.
+        gone: By job that is no longer done, the reason.
+        flags: By training that is done, the inputs that changed since.
     """
 
     markers: dict[str, dict] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Done:
 
 
 def read_done(matrix: Matrix, *, hash_files: bool = False) -> Done:
-    """Read all markers and hold them against what is there. Nothing is written but the cache of input digests."""
+    """Read all markers and compare them with the files. Writes nothing but the cache of input digests."""
     done, inputs = Done(), Inputs(matrix, hash_files=hash_files)
     for job in matrix.jobs.values():
         path = matrix.layout.marker(job.id)
@@ -106,7 +106,7 @@ def read_done(matrix: Matrix, *, hash_files: bool = False) -> Done:
 
 
 def _gone(matrix: Matrix, job: Job, content: dict, done: Done) -> str | None:
-    """Why a job with a marker is not done after all."""
+    """Why a job with a marker is not done; None if it is."""
     layout = matrix.layout
     for path in output_files(layout, job):
         try:
@@ -123,11 +123,11 @@ def _gone(matrix: Matrix, job: Job, content: dict, done: Done) -> str | None:
         if missing:
             return f"{missing[0]} is not done"
         if content["checkpoints"] != _checkpoints(layout, job):
-            return "its models were trained again"
+            return "its models have been trained again"
     return None
 
 
 def remove_markers(layout: Layout, jobs: list[str]) -> None:
-    """Remove the markers of jobs, so that they run again."""
+    """Remove the markers of jobs, so that the jobs run again."""
     for job in jobs:
         layout.marker(job).unlink(missing_ok=True)

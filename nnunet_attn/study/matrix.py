@@ -1,4 +1,4 @@
-"""The jobs of a study: what is converted, planned, preprocessed, trained and predicted, and what needs what."""
+"""The jobs of a study (convert, plan, preprocess, train, predict) and their dependencies."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,13 +7,13 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.study.layout import Layout, dataset_name, read_splits
 from nnunet_attn.study.schema import DEFAULT_PLANS, PLANNERS, DatasetChoice, Row, Study
 
-NNUNET_FOLDS = 5  # of the split that nnU-Net makes where there is none
+NNUNET_FOLDS = 5  # number of folds that nnU-Net makes if there is no split file
 NETWORK_PLANS = {"DualCAPlans": "DualCA", "XAttnResPlans": "XAttnRes"}  # made by nnunet-attn plan --network
 
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained on each fold of one dataset."""
+    """One training, repeated on each fold of a dataset."""
 
     dataset: str
     row: int
@@ -24,21 +24,21 @@ class Model:
 
     @property
     def folder(self) -> str:
-        """Its folder below nnUNet_results."""
+        """Its folder in nnUNet_results."""
         return f"{self.dataset}/{self.trainer}__{self.plans}__{self.configuration}"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One step of a study.
+    """One job of a study.
 
     Attributes:
-        id: Kind and what it makes, for example ``train/Dataset027_ACDC/TRAINER__PLANS__2d/fold_0``.
-        dataset: Position in the study.
-        needs: Ids of jobs that come before.
-        order: Smaller runs first.
-        model, fold: Of a training; of a prediction the model, whose ``folds`` it joins.
-        plans, configuration: Of a preprocessing.
+        id: Kind and result of the job, for example ``train/Dataset027_ACDC/TRAINER__PLANS__2d/fold_0``.
+        dataset: Index of the dataset in the study.
+        needs: Ids of the jobs that must be done before.
+        order: Jobs with smaller numbers run first.
+        model, fold: For a training; a prediction has the model, and uses the ensemble of its ``folds``.
+        plans, configuration: For a preprocessing.
     """
 
     id: str
@@ -64,9 +64,9 @@ class Matrix:
 
     Attributes:
         names: Folder name of each dataset.
-        folds: Folds of each dataset that are trained.
-        splits: Of each dataset, None before there are any.
-        plans: All plans that a dataset needs, by position of the dataset.
+        folds: The folds to train of each dataset.
+        splits: Split file content of each dataset; None if there is none yet.
+        plans: All plans that a dataset needs, by index of the dataset.
     """
 
     study: Study
@@ -82,15 +82,15 @@ class Matrix:
         return [job for job in self.jobs.values() if job.kind == "train"]
 
     def text(self) -> str:
-        """The graph of jobs, a line for each."""
+        """The graph of jobs as text, one line for each job."""
         return "\n".join(job.id + "".join(f"\n  after {need}" for need in job.needs) for job in self.jobs.values())
 
 
 def make_matrix(study: Study, layout: Layout) -> Matrix:
-    """Work out the jobs of a study from its file and the datasets that are there.
+    """Derive the jobs of a study from its file and the existing datasets.
 
     Raises:
-        UserError: a dataset, fold or plans that cannot be had, or a row that is another one under a different name.
+        UserError: a dataset, fold or plans cannot be made, or two rows are the same training.
     """
     matrix = Matrix(study, layout)
     for i, choice in enumerate(study.datasets):
@@ -166,10 +166,10 @@ def _add_dataset(matrix: Matrix, index: int, choice: DatasetChoice, name: str, f
 
 
 def _check_plans(matrix: Matrix, choice: DatasetChoice, name: str, row: Row, plans: str) -> None:
-    """Plans are there, or known how to make; those that are there hold the configuration.
+    """Check that plans exist with the configuration, or that we know how to make them.
 
     Raises:
-        UserError: they are not, or were made with another spacing, patch or batch than the study asks for.
+        UserError: they do not, or were made with another spacing, patch size or batch size than the study asks for.
     """
     place = row.place if row.plans else (*choice.place, "plans")
     path = matrix.layout.preprocessed / name / f"{plans}.json"
@@ -177,7 +177,7 @@ def _check_plans(matrix: Matrix, choice: DatasetChoice, name: str, row: Row, pla
     if not path.is_file():
         if changed is None and plans not in PLANNERS and plans not in NETWORK_PLANS:
             known = ", ".join((*choice.changed, *PLANNERS, *NETWORK_PLANS))
-            raise matrix.study.document.error(place, f"there are no plans {plans} of {name}; known are {known}; or "
+            raise matrix.study.document.error(place, f"there are no plans {plans} of {name}; name one of {known}, or "
                                               "plan them first, or describe them under plans")  # fmt: skip
         if changed is not None and changed.source not in (*PLANNERS, *NETWORK_PLANS):
             source = matrix.layout.preprocessed / name / f"{changed.source}.json"

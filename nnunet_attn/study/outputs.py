@@ -1,4 +1,4 @@
-"""Is what a step makes there, complete and readable? Each function returns one line on what is missing, or None."""
+"""Check that a job's outputs exist, complete and readable. Functions return one line on what is missing, or None."""
 
 import json
 import os
@@ -8,12 +8,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-SCORES = "nnunet_attn_metrics.csv"  # as nnunet-attn evaluate writes them, beside the validation or the predictions
+SCORES = "nnunet_attn_metrics.csv"  # written by nnunet-attn evaluate beside the validation or the predictions
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file; None if it is missing or cut."""
+    """Content of a JSON file; None if it is missing or truncated."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -24,7 +24,7 @@ def read_json(path: Path) -> Any:
 
 
 def plans_problem(folder: Path, plans: Sequence[str]) -> str | None:
-    """Of a dataset's folder in nnUNet_preprocessed."""
+    """Whether fingerprint and plans in a dataset's preprocessed folder can be read."""
     for name in ("dataset_fingerprint", *plans):
         if not isinstance(read_json(folder / f"{name}.json"), dict):
             return f"{name}.json is missing"
@@ -32,7 +32,7 @@ def plans_problem(folder: Path, plans: Sequence[str]) -> str | None:
 
 
 def data_folder(folder: Path, plans: str, configuration: str) -> Path | None:
-    """Where the preprocessed data of a configuration lie; None where the plans do not say."""
+    """Folder of a configuration's preprocessed data; None if the plans do not name it."""
     content = read_json(folder / f"{plans}.json")
     levels = content.get("configurations", {}) if isinstance(content, dict) else {}
     name: str | None = configuration
@@ -60,7 +60,7 @@ def data_problem(folder: Path, plans: str, configuration: str) -> str | None:
 
 
 def checkpoint_problem(path: Path) -> str | None:
-    """Whether a checkpoint is complete. It is a zip archive with a checksum of every part."""
+    """Whether a checkpoint is complete; it is a zip archive, which has a checksum for every member."""
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -81,19 +81,19 @@ def summary_problem(validation: Path, cases: Collection[str] | None, ending: str
     if cases is not None and ending is not None:
         missing = sorted(set(cases) - {name.removesuffix(ending) for name in files})
         if missing:
-            return f"validation/summary.json lacks {len(missing)} of {len(cases)} cases, {missing[0]} first"
+            return f"validation/summary.json lacks {len(missing)} of {len(cases)} cases, the first is {missing[0]}"
     return None
 
 
 def training_problem(fold: Path, cases: Collection[str] | None, ending: str | None) -> str | None:
-    """Whether a fold is trained and validated; checkpoints are only looked for, not read."""
+    """Whether a fold is trained and validated; checkpoints must exist, but are not read."""
     if not (fold / FINAL).is_file():
         return "not trained to the end"
     return summary_problem(fold / "validation", cases, ending)
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """Rename a file or folder to ``NAME.WHY-N``; a fold to ``WHY-N.fold_X``, which nnU-Net does not take for one."""
+    """Rename a file or folder to ``NAME.WHY-N``; a fold to ``WHY-N.fold_X``, which nnU-Net does not read as a fold."""
     number = 1
     while True:
         name = f"{why}-{number}.{path.name}" if path.name.startswith("fold_") else f"{path.name}.{why}-{number}"
@@ -105,7 +105,7 @@ def set_aside(path: Path, why: str) -> Path:
 
 
 def planned_epochs(fold: Path, trainer: str) -> int | None:
-    """How many epochs a training has, from nnU-Net's debug.json, else from the trainer's name."""
+    """Number of epochs of a training, from nnU-Net's debug.json, else from the trainer's name."""
     settings = read_json(fold / "debug.json")
     if isinstance(settings, dict) and str(settings.get("num_epochs", "")).isdigit():
         return int(settings["num_epochs"])

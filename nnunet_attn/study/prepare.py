@@ -1,4 +1,4 @@
-"""Jobs that make data: convert, plan, preprocess. What is there already is left alone."""
+"""Jobs that prepare data: convert, plan, preprocess. Existing results are left alone."""
 
 import json
 import os
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def _processes() -> int:
-    """How many processes a step of preparation takes."""
+    """Number of worker processes of a preparation job."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, cores)
 
 
 def convert(run: "Run") -> dict[str, object]:
-    """Make the raw dataset."""
+    """Convert the raw dataset."""
     conversion = run.matrix.study.datasets[run.job.dataset].convert
     assert conversion is not None
     if (run.layout.raw / run.name / "dataset.json").is_file():
-        run.log.say("the raw dataset is there")
+        run.log.say("the raw dataset exists")
         return {}
     options: list[object] = ["--name", run.name[11:], "--processes", _processes(), *conversion.options]
     if conversion.num_folds is not None:
@@ -40,7 +40,7 @@ def convert(run: "Run") -> dict[str, object]:
 
 
 def plan(run: "Run") -> dict[str, object]:
-    """Fingerprint, plans, and the split file if the study brings one."""
+    """Make fingerprint and plans, and install the study's split file if it names one."""
     folder = run.layout.preprocessed / run.name
     number, wanted = int(run.name[7:10]), run.matrix.plans[run.job.dataset]
     if plans_problem(folder, ()) is not None:
@@ -82,7 +82,7 @@ def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> 
 
 
 def preprocess(run: "Run") -> dict[str, object]:
-    """Preprocess one configuration, unless its data are there (plans may share them)."""
+    """Preprocess one configuration, unless its data exist (plans may share them)."""
     plans, configuration = str(run.job.plans), str(run.job.configuration)
     folder = run.layout.preprocessed / run.name
     if data_problem(folder, plans, configuration) is not None:
@@ -99,7 +99,7 @@ def preprocess(run: "Run") -> dict[str, object]:
 
 
 def _make_splits(run: "Run") -> None:
-    """nnU-Net's own five folds, which it would make in the first training; several start at the same time here."""
+    """Make nnU-Net's own five folds; nnU-Net makes them in the first training, but here several may start at once."""
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
     description = json.loads((run.layout.preprocessed / run.name / "dataset.json").read_text(encoding="utf-8"))

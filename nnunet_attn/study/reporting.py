@@ -1,4 +1,4 @@
-"""``study report``: one comparison for each dataset, and the report over all of them, from small files."""
+"""``study report``: a comparison for each dataset, and a report over all datasets."""
 
 import dataclasses
 import os
@@ -12,27 +12,27 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.study.layout import VARIABLES, Layout, find_layout
 from nnunet_attn.study.matrix import Matrix, Model, make_matrix
 from nnunet_attn.study.outputs import SCORES
-from nnunet_attn.study.schema import read_study
+from nnunet_attn.study.study_file import read_study
 from nnunet_attn.workers import in_parallel
 
 if TYPE_CHECKING:
     from nnunet_attn.comparison.over_datasets import Side
 
-STUDY_FILE = "study.yaml"  # of an archive
+STUDY_FILE = "study.yaml"  # name of the study file in an archive
 GROUPS_FILE = "groups.csv"
 
 
 def open_study(path: Path, folder: Path | None) -> Matrix:
-    """A study from its file, or from an archive of it.
+    """Read a study from its file, or from an archive of it.
 
     Raises:
-        UserError: the file is wrong, or the folder is no archive.
+        UserError: the file is invalid, or the folder is not an archive.
     """
     if not path.is_dir():
         study = read_study(path)
         return make_matrix(study, find_layout(study, folder))
     if not (path / STUDY_FILE).is_file():
-        raise UserError(f"{path} holds no {STUDY_FILE}; give a study file, or a folder that study archive has written")
+        raise UserError(f"{path} holds no {STUDY_FILE}; give a study file, or a folder written by study archive")
     study = read_study(path / STUDY_FILE)
     datasets = tuple(dataclasses.replace(choice, splits=None, convert=None) for choice in study.datasets)
     groups = path / GROUPS_FILE
@@ -46,14 +46,14 @@ class Task:
     """One dataset to compare.
 
     Attributes:
-        environment: nnU-Net's variables.
-        dataset, configuration: To compare.
+        environment: nnU-Net's environment variables.
+        dataset, configuration: What to compare.
         rows: The study's names of the rows, in the order of ``trainings``.
         trainings: ``TRAINER:PLANS:CONFIGURATION`` of all rows and repeats.
-        folds: To use.
+        folds: Folds to use.
         test: Folder of predictions of the test set by training.
-        folder: To write to.
-        options: Of the report.
+        folder: Folder to write to.
+        options: Options of the report.
     """
 
     environment: dict[str, str]
@@ -68,7 +68,7 @@ class Task:
 
 
 def compare_dataset(task: Task) -> tuple["Side", Path | None]:
-    """Write the report of one dataset; what the report over datasets keeps of it, and its learning curves."""
+    """Write the report of one dataset; returns its part of the report over datasets, and its learning curves."""
     from nnunet_attn.comparison.compare import compare
     from nnunet_attn.comparison.over_datasets import make_side
     from nnunet_attn.report.report import write_report
@@ -97,7 +97,7 @@ def compare_dataset(task: Task) -> tuple["Side", Path | None]:
 
 
 def complete_folds(matrix: Matrix, model: Model) -> set[str]:
-    """Folds of a training that are trained and validated."""
+    """The folds of a training that are trained and validated."""
     folder = matrix.layout.results / model.folder
     index = matrix.names.index(model.dataset)
     if not (folder / "plans.json").is_file():
@@ -107,9 +107,10 @@ def complete_folds(matrix: Matrix, model: Model) -> set[str]:
 
 
 def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[list[Model]], list[str], list[str]]:
-    """What of a dataset can be compared: trainings by row, folds, and what is left out.
+    """The comparable part of a dataset: trainings by row, folds, and notes on what is left out.
 
-    The folds are those that the baseline and every row that has any have completed; repeats must have them, too.
+    Compared are the folds that are complete in the baseline and in every row with complete folds. A repeat without all
+    of them is left out.
     """
     models: dict[tuple[int, int], Model] = {}
     for job in matrix.trainings:
@@ -132,7 +133,7 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
         if not first[row]:
             notes.append(f"{name}: {text} has no complete fold.")
         elif not having:
-            notes.append(f"{name}: {text} lacks folds that the others have and is left out.")
+            notes.append(f"{name}: {text} lacks folds that the other rows have and is left out.")
         elif len(having) < len(repeats):
             notes.append(f"{name}: {text} has {len(having)} of {len(repeats)} repeats.")
         chosen.append(having)
@@ -143,7 +144,7 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
 
 
 def write_study_report(matrix: Matrix, folder: Path, *, folds: list[str] | None, processes: int) -> list[str]:
-    """Fill ``folder`` with the reports of a study; returns the verdicts.
+    """Write the reports of a study into ``folder``; returns the verdicts.
 
     Raises:
         UserError: no dataset has two rows to compare.
@@ -165,7 +166,7 @@ def write_study_report(matrix: Matrix, folder: Path, *, folds: list[str] | None,
 
 
 def make_tasks(matrix: Matrix, folder: Path, folds: list[str] | None) -> tuple[list[Task], list[str]]:
-    """The comparisons to make, and what is missing."""
+    """The comparisons to make, and notes on what is missing."""
     tasks: list[Task] = []
     notes: list[str] = []
     for index, (name, choice) in enumerate(zip(matrix.names, matrix.study.datasets, strict=True)):
@@ -197,5 +198,5 @@ def make_tasks(matrix: Matrix, folder: Path, folds: list[str] | None) -> tuple[l
             test = {f"{m.trainer}:{m.plans}:{m.configuration}": path for m, path in predictions.items()}
             tasks.append(dataclasses.replace(task, test=test, folder=folder / f"{name}__{choice.configuration}__test"))
         else:
-            notes.append(f"{name}: the predictions of the test set are not all there.")
+            notes.append(f"{name}: some predictions of the test set are missing.")
     return tasks, notes

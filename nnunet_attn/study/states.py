@@ -1,4 +1,4 @@
-"""What each job of a study is doing: for ``check`` and ``status``. Needs no Snakemake and reads as little as it can."""
+"""The state of each job of a study, for ``check`` and ``status``. Reads few files and needs no Snakemake."""
 
 import statistics
 import time
@@ -12,7 +12,7 @@ from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.outputs import data_problem, planned_epochs, plans_problem, read_json, training_problem
 
 STALLED_EPOCHS = 10
-STALLED_LEAST = 120.0  # seconds; the validation logs case by case
+STALLED_LEAST = 120.0  # seconds; longer than a case of the validation takes
 DONE, THERE, RUNNING, STALLED, FAILED, STOPPED, WAITING = (
     "done", "there", "running", "stalled", "failed", "stopped", "waiting"
 )  # fmt: skip
@@ -24,15 +24,15 @@ class State:
     """One job's state.
 
     Attributes:
-        word: ``done``; ``there``: complete but not by this study, which will only score it and take it over;
-            ``running``, ``stalled``, ``failed``, ``stopped`` (killed or cancelled, goes on), ``waiting``.
-        epoch, epochs: Behind us, and planned.
-        dice: The last epoch's pseudo Dice, mean over classes.
-        epoch_seconds: Median of all epochs logged.
-        seconds_left: Of the training, without the validation.
-        host, slurm_job: Of a running or the last try.
-        note: What else there is to say.
-        hours: Spent in epochs so far.
+        word: ``done``; ``there`` (trained outside this study, which will only score it); ``running``, ``stalled``,
+            ``failed``, ``stopped`` (killed or cancelled, will continue), ``waiting``.
+        epoch, epochs: Number of completed and of planned epochs.
+        dice: Pseudo Dice of the last epoch, mean over classes.
+        epoch_seconds: Median duration of the logged epochs.
+        seconds_left: Estimated time until the training ends, without the validation.
+        host, slurm_job: Of the running job, or of its last attempt.
+        note: A remark, such as the reason of a failure.
+        hours: Hours spent on epochs so far.
     """
 
     word: str
@@ -54,7 +54,7 @@ def epoch_seconds(log: TrainingLog) -> float | None:
 
 
 def log_facts(fold: Path) -> dict[str, float | int | None]:
-    """What a marker keeps of a fold's logs, so that they need not be read again."""
+    """The facts from a fold's logs that its marker stores, so that the logs need not be read again."""
     log = read_training_log(fold)
     seconds = [e.seconds for e in log.epochs.values() if e.seconds is not None]
     return {
@@ -97,19 +97,19 @@ def _state(matrix: Matrix, job: Job, done: Done) -> State:
         limit = max(STALLED_LEAST, STALLED_EPOCHS * (state.epoch_seconds or 0))
         state.word = RUNNING
         if quiet is not None and state.epoch_seconds and quiet > limit:
-            state.word, state.note = STALLED, f"its log has not moved for {duration(quiet)}"
+            state.word, state.note = STALLED, f"its log has not changed for {duration(quiet)}"
     elif attempt and state.word == WAITING:
         state.host, state.slurm_job = attempt.get("host"), attempt.get("slurm_job")
         code = attempt.get("exit_code")
         if code is None or code < 0 or code > 128:
-            state.word, state.note = STOPPED, "was killed; goes on when the study is run again"
+            state.word, state.note = STOPPED, "was killed; continues when the study is run again"
         elif code:
             state.word, state.note = FAILED, str(layout.log(job.id))
     return state
 
 
 def _is_there(matrix: Matrix, job: Job) -> bool:
-    """Whether a step of preparation has nothing to do."""
+    """Whether a preparation job has nothing to do."""
     folder = matrix.layout.preprocessed / matrix.names[job.dataset]
     if job.kind == "convert":
         return (matrix.layout.raw / matrix.names[job.dataset] / "dataset.json").is_file()
@@ -121,7 +121,7 @@ def _is_there(matrix: Matrix, job: Job) -> bool:
 
 
 def expected_cases(matrix: Matrix, job: Job) -> tuple[list[str] | None, str | None]:
-    """The validation cases of a training, and the ending of their files; None where they are not known."""
+    """The validation cases of a training and their file ending; None if they are not known."""
     splits = matrix.splits[job.dataset]
     name, layout = matrix.names[job.dataset], matrix.layout
     description = read_json(layout.preprocessed / name / "dataset.json") or read_json(
@@ -146,13 +146,13 @@ def _read_fold(matrix: Matrix, job: Job, fold: Path, state: State) -> None:
 
 
 def _quiet_seconds(fold: Path) -> float | None:
-    """Since when the newest log has not moved; a clock that went back makes it less, never more."""
+    """Seconds since the newest log changed; if the clock was set back, an underestimate."""
     times = [path.stat().st_mtime for path in log_files(fold)]
     return time.time() - max(times) if times else None
 
 
 def duration(seconds: float) -> str:
-    """A time span in words."""
+    """A time span as text."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,4 +1,4 @@
-"""What ``check``, ``status`` and ``list`` print."""
+"""The output of ``check``, ``status`` and ``list``."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def _columns(lines: list[list[str]]) -> str:
 
 
 def check_text(matrix: Matrix, states: States, done: Done) -> str:
-    """The matrix: trainings done of those asked for, by row and dataset; then what to know and what it costs."""
+    """The output of ``check``: finished trainings by row and dataset, remarks, and estimated cost."""
     by_cell: dict[tuple[int, int], list[Job]] = {}
     for job in matrix.trainings:
         if job.model is not None:
@@ -87,20 +87,20 @@ def _data(matrix: Matrix) -> list[str]:
 
 
 def _changes(done: Done, matrix: Matrix, states: States) -> list[str]:
-    lines = [f"to run again: {job}: {reason}" for job, reason in done.gone.items()]
-    lines += [f"changed: {job} was trained before {', '.join(what)} changed (--retrain trains it anew)"
+    lines = [f"will run again: {job}: {reason}" for job, reason in done.gone.items()]
+    lines += [f"changed: {job} was trained before {', '.join(what)} changed (--retrain trains it again)"
               for job, what in done.flags.items()]  # fmt: skip
     taken = sum(states[job.id].word == THERE for job in matrix.trainings)
     if taken:
-        lines.append(f"{taken} trainings are complete and not by this study; run scores them and takes them over")
+        lines.append(f"{taken} trainings were done outside this study; run only scores them")
     bare = [row.text for row in matrix.study.rows if row.trainer == STOCK]
     if matrix.study.device == "cpu" and bare:
-        lines.append(f"{bare[0]} takes all cores, whatever threads says; with a schedule it does not")
+        lines.append(f"{bare[0]} takes all cores and ignores threads; with a schedule it does not")
     return lines
 
 
 def cost_text(matrix: Matrix, states: States) -> str:
-    """Hours of epochs so far and to come, from the logs of the same row on the same dataset, any fold or repeat."""
+    """Hours of training so far and to come, estimated from logs of the same row and dataset (any fold or repeat)."""
     spent = sum(states[job.id].hours for job in matrix.trainings)
     seconds: dict[tuple[int, int], list[float]] = {}
     for job in matrix.trainings:
@@ -122,12 +122,12 @@ def cost_text(matrix: Matrix, states: States) -> str:
     if known:
         text += f"; to come: {left / 3600:.1f} h for {known} trainings, one after the other"
     if unknown:
-        text += f"; {unknown} trainings are of rows that have no log yet, so their cost is not known"
+        text += f"; {unknown} trainings belong to rows without logs, so their cost is unknown"
     return text
 
 
 def planned(job: Job, state: State) -> int:
-    """Epochs of a training: from its log, its name, else nnU-Net's 1000."""
+    """Number of epochs of a training: from its log, or its name, else nnU-Net's 1000."""
     if state.epochs:
         return state.epochs
     parsed = parse_trainer_name(job.model.trainer) if job.model else None
@@ -135,7 +135,7 @@ def planned(job: Job, state: State) -> int:
 
 
 def status_text(matrix: Matrix, states: States, *, everything: bool = False) -> str:
-    """A line for each job that is under way or failed; counts of the others."""
+    """The output of ``status``: a line for each job that is running, stopped or failed; counts of the others."""
     counts = Counter(states[job.id].word for job in matrix.trainings)
     done = counts[DONE] + counts[THERE]
     parts = [f"{counts[w]} {w}" for w in (RUNNING, STALLED, STOPPED, FAILED) if counts[w]]
@@ -166,7 +166,7 @@ def status_rows(matrix: Matrix, states: States) -> list[dict[str, object]]:
 
 
 def job_line(job: Job, state: State) -> str:
-    """One job in one line."""
+    """One line about a job."""
     facts = []
     if state.word not in (DONE, THERE) and (state.epoch or state.epochs) and job.kind == "train":
         facts.append(f"epoch {state.epoch} of {planned(job, state)}")

@@ -1,4 +1,4 @@
-"""Jobs that train and predict, with nnU-Net's own commands; they go on from what an earlier try has left."""
+"""Jobs that train and predict with nnU-Net's own commands, and continue from where an earlier attempt stopped."""
 
 import json
 import os
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
-    """The checkpoint that a training goes on from, by nnU-Net's own order; those that cannot be read are set aside.
+    """The checkpoint from which a training continues, in nnU-Net's order of preference; unreadable ones are set aside.
 
-    Without any readable one, but with some that could not be read, the whole folder is set aside: the fold begins anew.
+    If all checkpoints are unreadable, the whole folder is set aside and the fold starts from scratch.
     """
     for left in fold.glob("*.pth.tmp"):
         left.unlink()
@@ -46,12 +46,15 @@ def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
         damaged = True
         say(f"{problem}; set aside as {set_aside(path, 'corrupt').name}")
     if damaged:
-        say(f"no checkpoint can be read, the fold begins anew; the old folder is now {set_aside(fold, 'aside').name}")
+        say(
+            f"no checkpoint can be read, so the fold starts from scratch; the old folder is now "
+            f"{set_aside(fold, 'aside').name}"
+        )
     return None
 
 
 def other_training(results: Path, words: set[str]) -> int | None:
-    """A process on this machine that trains the same fold by nnU-Net's command, started by somebody else."""
+    """Id of a process on this machine that trains the fold with nnU-Net's command, started outside the study."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -80,12 +83,12 @@ def train(run: "Run") -> dict[str, object]:
         command += ["-num_gpus", run.job.gpus]
     other = other_training(run.layout.results, {str(run.job.fold), model.configuration, model.trainer, model.plans})
     if other is not None:
-        raise UserError(f"process {other} trains this fold already, outside the study; wait for it, or end it first")
+        raise UserError(f"process {other} already trains this fold, outside the study; wait for it, or stop it first")
     found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None
     if found is None:
         run.command(*command, **_threads(run))
     elif found != FINAL:
-        run.log.say(f"goes on from {found}")
+        run.log.say(f"continues from {found}")
         run.command(*command, "--c", **_threads(run))
     elif summary_problem(fold / "validation", cases, ending) is not None:
         run.command(*command, "--val", **_threads(run))
@@ -98,7 +101,7 @@ def train(run: "Run") -> dict[str, object]:
 
 
 def _threads(run: "Run") -> dict[str, str]:
-    """Of the training only: planning dies of nnUNet_n_proc_DA=0, and OMP_THREAD_LIMIT makes torch hang."""
+    """Variables for training only: nnUNet_n_proc_DA=0 breaks planning, OMP_THREAD_LIMIT makes torch hang."""
     threads = str(run.job.threads)
     if run.matrix.study.device == "cuda":
         return {} if "nnUNet_n_proc_DA" in os.environ else {"nnUNet_n_proc_DA": threads}
@@ -111,7 +114,7 @@ def _threads(run: "Run") -> dict[str, str]:
 
 
 def _score(run: "Run", predictions: Path, references: Path | None, scores: Path) -> None:
-    """All metrics by case, beside the predictions."""
+    """Write all metrics by case, beside the predictions."""
     words: list[object] = ["nnunet-attn", "evaluate", predictions]
     words += [references] if references is not None else []
     description = json.loads((run.layout.preprocessed / run.name / "dataset.json").read_text(encoding="utf-8"))
@@ -123,7 +126,7 @@ def _score(run: "Run", predictions: Path, references: Path | None, scores: Path)
 
 
 def scores_fit(fold: Path) -> bool:
-    """Whether the scores of a fold are those of its validation as it is now: the same Dice for the same cases."""
+    """Whether a fold's stored scores belong to its current validation: the same Dice for the same cases."""
     if not (fold / SCORES).is_file():
         return False
     description = fold.parent / "dataset.json"
@@ -133,7 +136,7 @@ def scores_fit(fold: Path) -> bool:
 
 
 def predict(run: "Run") -> dict[str, object]:
-    """Predict imagesTs with the ensemble of the folds, and score it."""
+    """Predict imagesTs with the ensemble of the folds, and score the predictions."""
     model = run.job.model
     assert model is not None
     images, references = (run.layout.raw / run.name / part for part in ("imagesTs", "labelsTs"))

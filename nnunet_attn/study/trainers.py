@@ -1,4 +1,4 @@
-"""Does a trainer exist? Told from names and source files, without importing nnU-Net (13 s)."""
+"""Check whether a trainer exists, from names and source files, without importing nnU-Net (which takes 13 s)."""
 
 import importlib.util
 import os
@@ -15,7 +15,7 @@ CLASS = re.compile(r"^class (\w+)\s*\(", re.MULTILINE)
 
 @lru_cache(maxsize=1)
 def other_trainers() -> frozenset[str]:
-    """Names of all classes in nnU-Net's folder of trainers and in the folders of ``nnUNet_extTrainer``."""
+    """The names of all classes in nnU-Net's folder of trainers and in the folders of ``nnUNet_extTrainer``."""
     folders = [Path(f) for f in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if f]
     package = importlib.util.find_spec("nnunetv2")
     if package is not None:

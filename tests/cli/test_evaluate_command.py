@@ -46,7 +46,7 @@ def test_evaluate_says_what_is_wrong_in_one_line(dataset, capsys):
     assert "1 of 3 cases have no prediction: case1" in error
     assert not (dataset / "m.csv").exists()
     assert main(["evaluate", str(dataset / "nowhere"), str(dataset / "labelsTs")]) == 1
-    assert "nowhere is no folder" in capsys.readouterr().err
+    assert "nowhere is not a folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["evaluate", str(dataset / "two"), str(dataset / "labelsTs"), "--protocol", "monai"])
 

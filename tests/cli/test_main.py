@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 import subprocess
@@ -9,8 +10,8 @@ from nnunet_attn import __version__
 from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli import doctor
 from nnunet_attn.cli.info import memory_text
-from nnunet_attn.cli.main import COMMANDS, main
-from nnunet_attn.cli.options import coloured
+from nnunet_attn.cli.main import COMMANDS, main, make_parser
+from nnunet_attn.cli.terminal import coloured
 
 
 @pytest.mark.parametrize(
@@ -154,3 +155,27 @@ def test_an_interruption_leaves_with_130(monkeypatch, capsys):
     monkeypatch.setattr("nnunet_attn.cli.list.run", interrupted)
     assert main(["list"]) == 130
     assert capsys.readouterr().err == "nnunet-attn list: interrupted\n"
+
+
+# One word for different things; each command's help says what it means there.
+DIFFERENT = {"--channels", "--configuration", "--input-size", "--json", "--labels", "--test", "--trainer", "--trainers"}
+
+
+def options_of(parser, name=""):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for key, sub in action.choices.items():
+                yield from options_of(sub, f"{name} {key}".strip())
+        elif action.option_strings and action.dest != "help":
+            yield name, action
+
+
+def test_a_flag_is_the_same_in_every_command():
+    """The same short and long form, kind and number of values, wherever a flag occurs."""
+    seen = {}
+    for command, action in options_of(make_parser()):
+        form = tuple(action.option_strings), action.nargs, action.type, action.dest, action.metavar, type(action)
+        for flag in action.option_strings:
+            if not DIFFERENT & set(action.option_strings):
+                first, expected = seen.setdefault(flag, (command, form))
+                assert form == expected, f"{flag} of {command} and of {first}"

@@ -188,11 +188,11 @@ def test_a_row_that_hardly_learned_is_named_in_flag_and_verdict(tree):
 
         change_json(tree.fold(STOCK, k) / "validation" / "summary.json", nothing_predicted)
     result = run()
-    assert result.flags[0].startswith("Hardly learned")
-    assert f"{STOCK} misses ring altogether" in result.flags[0]
+    assert result.flags[0].startswith("Poorly learned")
+    assert f"{STOCK} completely misses ring" in result.flags[0]
     assert result.verdicts[0].significant
-    assert result.verdicts[0].text.startswith(f"{STOCK} hardly learned, so this says little: {OURS} against {STOCK}")
-    assert result.verdicts[0].said == "hardly learned (higher)"
+    assert result.verdicts[0].text.startswith(f"{STOCK} learned poorly, so this says little: {OURS} against {STOCK}")
+    assert result.verdicts[0].said == "learned poorly (higher)"
     assert not any("Hardly" in flag for flag in result.flags[1:])
 
 
@@ -368,11 +368,11 @@ def other_classes(tree):
     [
         (other_labels, f"{STOCK} and {OURS} were trained on different data: dataset.json differs in numTraining"),
         (other_input_size, "converted at its own sizes, the other's with --input-size 224"),
-        (other_fingerprint, "different data: their dataset_fingerprint.json differ"),
+        (other_fingerprint, "different data: their files dataset_fingerprint.json differ"),
         (other_cases, "different splits: fold 0 validates patient015_frame09 only in one"),
         (other_training_cases, "different splits: fold 1 trains on 32 and 30 cases"),
         (other_references, "different references: patient003_frame09, class core had 1000 and 999 voxels"),
-        (other_splits_file, "fold 2 validated patient002_frame09, which splits_final.json does not have"),
+        (other_splits_file, "fold 2 validated patient002_frame09, which splits_final.json does not list"),
         (shared_cases, "folds share validation cases: patient000_frame01, patient000_frame09"),
         (other_classes, "summary.json: classes of patient000_frame01 are not those of dataset.json"),
         (lambda tree: (tree.fold(OURS, 2) / "debug.json").write_text("{"), "debug.json cannot be read"),
@@ -400,8 +400,8 @@ def test_descriptions_may_differ_and_so_may_plans(two_rows):
     [
         ((STOCK,), {}, "two or more different rows"),
         ((STOCK, STOCK), {}, "two or more different rows"),
-        ((STOCK, "nnUNetTrainerNobody"), {}, f"not trained.*holds {OURS}__nnUNetPlans__2d, {STOCK}__"),
-        ((STOCK, OURS), {"folds": ["all"]}, "fold_all validates on its own training cases"),
+        ((STOCK, "nnUNetTrainerNobody"), {}, f"was this row trained.*holds {OURS}__nnUNetPlans__2d, {STOCK}__"),
+        ((STOCK, OURS), {"folds": ["all"]}, "fold_all is validated on its own training cases"),
         ((STOCK, OURS), {"groups": r"case(\d+)"}, "gives no group for patient000_frame01"),
         ((STOCK, OURS), {"groups": "("}, "is neither a CSV file nor a regular expression"),
         ((STOCK, OURS), {"test": {}}, "--test needs references"),
@@ -429,12 +429,12 @@ def test_incomplete_folds_are_left_out_and_said(two_rows):
     assert [fold.name for fold in result.rows[0].model.complete] == ["0", "1", "3", "4"]
     assert result.gathered.evaluated == "validation of folds 0 1"
     flags = "\n".join(result.flags)
-    assert "2 of 5 folds are complete in every row and used, for scores and for cost: 0, 1." in flags
+    assert "2 of 5 folds are complete in every row and are used, for scores and cost: 0, 1." in flags
     assert result.facts[STOCK].trainings == result.facts[OURS].trainings == 2
     assert result.facts[OURS].hours == pytest.approx(2 * 140 / 3600)
     assert "fold 4: not validated" in flags
     assert "fold 3: training not finished (3 of 1000 epochs logged)" in flags
-    assert "fold 2: validation lacks 1 of 8 cases, patient017_frame09 first" in flags
+    assert "fold 2: validation lacks 1 of 8 cases, the first is patient017_frame09" in flags
     with pytest.raises(UserError, match=r"no fold is complete in every row.*fold 3 training not finished"):
         run(folds=["3"])
     only = run(folds=["0", "7"])
@@ -479,7 +479,7 @@ def test_a_row_with_the_other_recipe_is_named_as_what_tells_them_apart(two_rows)
     two_rows.add(OURS, draw(rng, two_rows), **adam)
     flags = "\n".join(run((STOCK, "nnUNetTrainerStockAdamW", OURS)).flags)
     assert "Other recipe, same network: nnUNetTrainerStockAdamW differs" in flags
-    assert "Row nnUNetTrainerStockAdamW tells the two apart." in flags
+    assert "Row nnUNetTrainerStockAdamW separates the two." in flags
 
 
 def test_schedule_that_nobody_recorded_is_said(two_rows):
@@ -515,7 +515,7 @@ def test_repeats_become_one_row(tree):
         tree.add(f"{OURS}{suffix}", dice)
     result = run((STOCK, f"{OURS}_run10", OURS))
     assert result.names == [STOCK, OURS]
-    assert any(f"Repeats that are trained and were not named: {OURS}_run2." in flag for flag in result.flags)
+    assert any(f"Trained repeats that were not named in --trainers: {OURS}_run2." in flag for flag in result.flags)
     result = run((STOCK, f"{OURS}_run10", OURS, f"{OURS}_run2"))
     assert [model.trainer for model in result.rows[1].runs] == [OURS, f"{OURS}_run2", f"{OURS}_run10"]
     assert result.facts[OURS].trainings == 15

@@ -204,7 +204,7 @@ MALFORMED = {
     ),
     "label ids": (
         lambda s: rewrite(frame(s, 3, 4, "_gt"), np.full((3, 12, 10), 4, np.uint8)),
-        r"frame04_gt\.nii\.gz holds the label values \[4\]; expected are \[0, 1, 2, 3\]",
+        r"frame04_gt\.nii\.gz holds the label values \[4\]; expected \[0, 1, 2, 3\]",
     ),
     "negative label": (
         lambda s: rewrite(frame(s, 3, 4, "_gt"), np.full((3, 12, 10), -1, np.int16)), r"label value -1",
@@ -214,7 +214,7 @@ MALFORMED = {
     ),
     "fractional label": (
         lambda s: rewrite(frame(s, 3, 4, "_gt"), np.full((3, 12, 10), 0.5, np.float32)),
-        r"frame04_gt\.nii\.gz holds the label value 0\.5; whole numbers",
+        r"frame04_gt\.nii\.gz holds the label value 0\.5; expected whole numbers",
     ),
     "not a number": (
         lambda s: rewrite(frame(s, 3, 4), np.full((3, 12, 10), np.nan, np.float32)), "frame04.*NaN or infinite",
@@ -224,10 +224,10 @@ MALFORMED = {
         r"frame04\.nii\.gz holds complex64 voxels",
     ),
     "colour": (rgb, r"patient002_frame04\.nii\.gz holds .* voxels"),
-    "vectors": (vectors, r"has shape \(10, 12, 3, 1, 3\); a 3D volume is expected"),
+    "vectors": (vectors, r"has shape \(10, 12, 3, 1, 3\); expected a 3D volume"),
     "4D": (
         lambda s: nib.save(nib.Nifti1Image(np.zeros((10, 12, 3, 2), np.int16), np.eye(4)), frame(s, 3, 4)),
-        r"has shape \(10, 12, 3, 2\); a 3D volume is expected",
+        r"has shape \(10, 12, 3, 2\); expected a 3D volume",
     ),
     "skewed axes": (skewed, r"patient002_frame04\.nii\.gz cannot be read by nnU-Net's reader, SimpleITK"),
     "truncated": (truncate, r"patient003_frame04\.nii\.gz is truncated or damaged"),
@@ -253,7 +253,7 @@ MALFORMED = {
     ),
     "misnamed": (
         lambda s: frame(s, 3, 4).rename(s / "training/patient003/patient004_frame04.nii.gz"),
-        r"patient003/patient004_frame04\.nii\.gz lies in the folder of another patient",
+        r"patient003/patient004_frame04\.nii\.gz lies in another patient.s folder",
     ),
     "both forms": (
         lambda s: shutil.copy(frame(s, 3, 4), frame(s, 3, 4).with_suffix("")), "both compressed and not",
@@ -379,7 +379,7 @@ def test_repackaged_files_take_the_published_splits(repackaged, nnunet_folders):
     assert {n[:10] for n in fold["val"]} == {"patient002", "patient028"}
     assert {p.name[:10] for p in (folder / "labelsTs").iterdir()} == {"patient001"}
     record = json.loads((folder / "dataset.json").read_text())["conversion"]
-    assert "spacing unknown: 1 mm was written" in record["notes"]
+    assert "spacing unknown; 1 mm was written" in record["notes"]
 
 
 def test_malformed_repackaged_sources_are_refused(repackaged, acdc_source, refused):
@@ -389,14 +389,14 @@ def test_malformed_repackaged_sources_are_refused(repackaged, acdc_source, refus
     missing.rename(source / "kept")
     refused(r"patient003_frame01_slice_10\.h5 is missing", acdc.convert, slices, 27)
     shutil.copy(slices / "patient003_frame01_slice_9.h5", slices / "patient003_frame01_slice_09.h5")
-    refused("are the same; keep one", acdc.convert, slices, 27)
+    refused("hold the same data; keep one", acdc.convert, slices, 27)
     (slices / "patient003_frame01_slice_09.h5").rename(slices / "patient3.h5")
     refused(r"patient3\.h5 has an unexpected name; files are like patient001_frame01\.h5", acdc.convert, slices, 27)
     shutil.rmtree(slices)
     volume = source / "patient003_frame01.h5"
     volume.write_bytes(volume.read_bytes()[:900])
     refused(r"patient003_frame01\.h5 is truncated or damaged", acdc.convert, source, 27)
-    refused("NIfTI volumes: their spacing is known", acdc.make_converter(spacing=(1, 1, 1)).convert, acdc_source, 27)
+    refused("NIfTI volumes, whose spacing is known", acdc.make_converter(spacing=(1, 1, 1)).convert, acdc_source, 27)
 
 
 def test_a_folder_in_other_letters_does_not_vanish(acdc_source, nnunet_folders):
@@ -408,7 +408,7 @@ def test_a_folder_in_other_letters_does_not_vanish(acdc_source, nnunet_folders):
 
 def test_what_looks_like_a_patient_and_is_not_read_is_an_error(acdc_source, refused):
     (acdc_source / "training" / "patient009").mkdir()
-    refused("patient009 is empty, and folders of such names hold cases", acdc.convert, acdc_source, 27)
+    refused("patient009 is empty, although folders of this name hold cases", acdc.convert, acdc_source, 27)
     (acdc_source / "training" / "patient009").rmdir()
     shutil.copytree(acdc_source / "training" / "patient001", acdc_source / "training" / "subject9")
     refused("patient001 more than once", acdc.convert, acdc_source, 27)

@@ -45,7 +45,7 @@ def test_number_may_be_used_once(acdc_source, nnunet_folders):
     for place in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         other = nnunet_folders.parent / place / "Dataset027_Other"
         other.mkdir()
-        with pytest.raises(UserError, match=r"Dataset027_Other has the number 27 too.*--name Other"):
+        with pytest.raises(UserError, match=r"Dataset027_Other already has the number 27.*--name Other"):
             acdc.convert(acdc_source, 27)
         other.rmdir()
 
@@ -132,7 +132,7 @@ def test_verify_finds_every_change(acdc_source, nnunet_folders, capsys):
     shutil.rmtree(renamed / "training/patient006")
     with pytest.raises(UserError, match=r"patient006_frame04 is not in SOURCE.*patient003_frame04_0000.* is missing"):
         acdc.CONVERTER.verify(renamed, 27)
-    with pytest.raises(UserError, match="holds no conversion"):
+    with pytest.raises(UserError, match="was not converted by this package"):
         acdc.CONVERTER.verify(renamed, 28)
 
 
@@ -197,7 +197,7 @@ def test_killed_or_interrupted_midway(acdc_source, nnunet_folders, tmp_path, how
         assert not (nnunet_folders / "Dataset027_ACDC").exists(), "it had finished before it was stopped"
         assert process.returncode == (-how if how == signal.SIGKILL else 1)
         if how == signal.SIGINT:
-            assert said.read_text().splitlines()[-1:] == ["convert acdc: error: interrupted; nothing was kept"]
+            assert said.read_text().splitlines()[-1:] == ["convert acdc: error: interrupted; nothing was written"]
             assert list(nnunet_folders.iterdir()) == []
         deadline = time.monotonic() + 20
         while _alive(process.pid) and time.monotonic() < deadline:

@@ -66,7 +66,7 @@ def test_number_of_folds():
         make_folds(cases[:2])
     assert len(make_folds(cases[:4], shrink=True)) == 2
     assert make_folds(cases[:2], shrink=True) == []
-    with pytest.raises(UserError, match="has validation cases of its own"):
+    with pytest.raises(UserError, match="has its own validation cases"):
         make_folds([case("a", "a"), case("b", "b", "val")], 3)
 
 
@@ -80,7 +80,7 @@ def test_folds_from_the_command_line(acdc_source, nnunet_folders, capsys):
     assert not (folder / "splits_final.json").exists()
     assert main([*command, "8"]) == 1
     error = capsys.readouterr().err
-    assert "give --num-folds 7, the largest number that they allow" in error
+    assert "give --num-folds 7, the largest number possible" in error
     assert error.count("\n") == 1
 
 

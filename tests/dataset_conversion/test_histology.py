@@ -19,7 +19,7 @@ def test_glas_without_its_table_says_that_patients_are_unknown(make_source, nnun
     table = next(source.rglob("Grade.csv"))
     table.unlink()
     record = read_record(glas.convert(source, 5))
-    assert any("patients are not known, and folds may divide one" in note for note in record["notes"])
+    assert any("patients are unknown, and folds may divide a patient" in note for note in record["notes"])
     assert record["groups"] == {"test": 3, "train": 6}
 
 
@@ -45,7 +45,7 @@ def test_glas_annotations_of_jpeg_are_refused(make_source, refused):
     file = cases["train_3"].label_file
     Image.open(file).save(file.with_suffix(".jpg"))
     file.unlink()
-    refused(r"train_3_anno\.jpg numbers instances, and JPEG changes", glas.convert, source, 5)
+    refused(r"train_3_anno\.jpg holds instance numbers, which JPEG compression changes", glas.convert, source, 5)
 
 
 def outlines(*regions: str) -> Content:
@@ -150,7 +150,7 @@ def test_monuseg_in_every_arrangement(make_source, nnunet_folders):
     folder = monuseg.convert(bare, 6, num_folds=0)
     assert names(folder, "Ts") == ["TCGA-44-2665-01Z-00-DX6"]
     assert (
-        "no folder says which part the tiles are of: the challenge's list of test tiles was used"
+        "no folder name says which part the tiles belong to; the challenge's list of test tiles was used"
         in read_record(folder)["notes"]
     )
 

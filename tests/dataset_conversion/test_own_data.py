@@ -203,10 +203,10 @@ REFUSED = {
     "values": (["--labels", "a=1"], "values", r"holds the values \[2\], and --labels names \[0, 1\]"),
     "binary of values": ([], "values", "no pixel is above 127, and not all are 0"),
     "twice": (["--labels", "a=1", "b=1"], "values", "the value 1 belongs to a and to b"),
-    "form": (["--labels", "a"], "values", "parts like polyp=1"),
+    "form": (["--labels", "a"], "values", "entries like polyp=1"),
     "both": (["--labels", "a=1", "--colours", "a=1,2,3"], "values", "--labels or --colours"),
-    "colour": (["--colours", "a=1,2"], "colours", "'1,2' of a is no colour"),
-    "colours as values": (["--labels", "a=1"], "colours", "mask in colours; give --colours"),
+    "colour": (["--colours", "a=1,2"], "colours", "'1,2' of a is not a colour"),
+    "colours as values": (["--labels", "a=1"], "colours", "a coloured mask; give --colours"),
     "expression": (["--groups", "(p[0-9]"], "binary", "neither a CSV file nor a regular expression"),
     "no parentheses": (["--groups", "p[0-9]"], "binary", "has 0 groups in parentheses"),
     "nothing found": (["--groups", "(q)"], "binary", r"finds nothing in p0_0\.png"),
@@ -275,7 +275,7 @@ def test_volumes_of_several_channels(volumes, capsys):
     command = ["volumes", data, f"{data}/*/*_seg{end}", 41, "--channels", f"T1=*_t1{end}", f"FLAIR=*_flair{end}"]
     assert convert(*command) == 1
     error = capsys.readouterr().err
-    assert "hold the values [0, 1, 4], without [2, 3]: nnU-Net wants consecutive ones; give --labels" in error
+    assert "hold the values [0, 1, 4], without [2, 3]: nnU-Net expects consecutive ones; give --labels" in error
     assert convert(*command, "--labels", "core=1", "rest=4", "--groups", "(case[0-9])") == 0
     content = json.loads((folder / "dataset.json").read_text())
     assert content["channel_names"] == {"0": "T1", "1": "FLAIR"}
@@ -303,12 +303,12 @@ def test_a_header_that_is_slightly_off(volumes, capsys):
     assert "give --resample-mask" in error
     assert error.count("\n") == 1
     assert convert(*command, "--resample-mask") == 0
-    assert "label maps put on the grid of their image: 1 (case2/case2_seg.nii.gz)" in capsys.readouterr().err
+    assert "label maps resampled to the grid of their image: 1 (case2/case2_seg.nii.gz)" in capsys.readouterr().err
     new = sitk.ReadImage(str(folder / "labelsTr/case2_t1.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(new), np.where(label == 4, 2, label))
     volume(label, data / "case2" / f"case2_seg{end}", origin=(300, 0.0, 7.0))
     assert convert(*command, "--resample-mask", "--overwrite") == 1
-    assert "do not lie at the same place" in capsys.readouterr().err
+    assert "do not show the same region" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("suffix", "begin"), [(".mha", b"LOCAL\n"), (".nrrd", b"\n\n")])

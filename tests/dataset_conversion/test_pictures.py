@@ -104,8 +104,8 @@ REFUSED = {
     "two frames": (lambda: deep_tiff(np.stack([RGB] * 2), photometric="rgb"), "2 frames"),
     "CMYK": (lambda: content(Image.fromarray(RGB).convert("CMYK"), "JPEG"), "mode CMYK"),
     "black and white": (lambda: content(Image.fromarray(MASK)), "mode 1"),
-    "GIF": (lambda: content(Image.fromarray(RGB).quantize(8), "GIF"), "no PNG, JPEG, BMP or TIFF"),
-    "turned TIFF": (lambda: content(RGB, "TIFF", tiffinfo={274: 6}), "asks to be turned"),
+    "GIF": (lambda: content(Image.fromarray(RGB).quantize(8), "GIF"), "not a complete PNG, JPEG, BMP or TIFF"),
+    "turned TIFF": (lambda: content(RGB, "TIFF", tiffinfo={274: 6}), "orientation tag"),
 }
 
 
@@ -128,11 +128,11 @@ def test_exif_orientation_is_followed_as_the_mask_asks(orientation):
     picture = content(RGB, exif=exif(orientation))
     image, label, counts = convert(picture)  # the mask was drawn on the pixels as stored
     np.testing.assert_array_equal(image, RGB)
-    assert counts == {"pictures whose EXIF orientation was ignored, as the mask's size asks": 1}
+    assert counts == {"pictures whose EXIF orientation was ignored, to match the mask's size": 1}
     image, label, counts = convert(picture, content(MASK.T * np.uint8(255)))
     np.testing.assert_array_equal(image, turned[orientation])
     np.testing.assert_array_equal(label, MASK.T)
-    assert counts == {"pictures turned by their EXIF orientation": 1}
+    assert counts == {"pictures rotated by their EXIF orientation": 1}
 
 
 def test_exif_orientation_that_the_mask_cannot_confirm_is_refused():
@@ -141,7 +141,7 @@ def test_exif_orientation_that_the_mask_cannot_confirm_is_refused():
             convert(content(RGB, exif=exif(orientation)))
     with pytest.raises(UserError, match="EXIF orientation 6"):
         convert(content(RGB[:, :16], exif=exif(6)), content(MASK[:, :16] * np.uint8(255)))
-    with pytest.raises(UserError, match="mask that asks to be turned"):
+    with pytest.raises(UserError, match="mask with an EXIF orientation tag"):
         convert(content(RGB), content(MASK * np.uint8(255), exif=exif(3)))
 
 
@@ -193,7 +193,7 @@ def test_jpeg_masks_are_thresholded_and_counted():
 def test_a_jpeg_that_is_no_mask_is_refused():
     with pytest.raises(UserError, match="not a black and white mask"):
         read_mask(content(RGB[..., 0], "JPEG"))
-    with pytest.raises(UserError, match="mask in colours"):
+    with pytest.raises(UserError, match="coloured mask"):
         read_mask(content(RGB, "JPEG"))
     with pytest.raises(UserError, match="not a black and white mask"):  # 0 and 1 in a JPEG: nothing to rely on
         read_mask(content(np.ones((16, 24), np.uint8), "JPEG"))
@@ -248,8 +248,8 @@ def test_masks_without_foreground_are_counted():
 def test_masks_of_colours_or_depth_are_refused():
     two = np.where(MASK[..., None], np.uint8([255, 0, 0]), np.uint8([0, 0, 255]))
     for make, message in (
-        (lambda: content(RGB), "mask in colours"),
-        (lambda: content(two), "mask in colours"),
+        (lambda: content(RGB), "coloured mask"),
+        (lambda: content(two), "coloured mask"),
         (lambda: content(MASK.astype(np.uint16) * 65535), "more than 8 bits"),
         (lambda: deep_png(np.stack([MASK] * 3, -1).astype(np.uint16) * 65535), "more than 8 bits"),
     ):
@@ -270,7 +270,7 @@ def test_instances_become_foreground():
         label, counts, _ = read_instances(kind)
         np.testing.assert_array_equal(label, MASK)
         assert counts == {}
-    with pytest.raises(UserError, match="JPEG changes the numbers"):
+    with pytest.raises(UserError, match="JPEG compression changes"):
         read_instances(content(instances, "JPEG"))
 
 

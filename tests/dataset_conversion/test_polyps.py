@@ -78,14 +78,14 @@ def test_clinicdb_has_612_frames(make_source, refused):
     source, cases = make_source("clinicdb")
     for case in (cases["clinicdb_612"].image_file, cases["clinicdb_612"].label_file):
         case.rename(case.with_name("613.tif"))
-    refused(r"613\.tif is no frame of CVC-ClinicDB, which counts from 1 to 612", clinicdb.convert, source, 5)
+    refused(r"613\.tif is not a frame of CVC-ClinicDB, which counts from 1 to 612", clinicdb.convert, source, 5)
 
 
 def test_the_same_frame_twice_is_refused(make_source, refused):
     source, cases = make_source("clinicdb")
     file = cases["clinicdb_026"].image_file
     shutil.copy(file, file.with_name("026.tif"))
-    refused(r"(026|26)\.tif and .*26\.tif are both 26", clinicdb.convert, source, 5)
+    refused(r"(026|26)\.tif and .*26\.tif both have the id 26", clinicdb.convert, source, 5)
 
 
 def test_pranets_list_leaks_and_that_is_told(make_source, nnunet_folders, refused):
@@ -165,7 +165,7 @@ def test_repackaged_frames_have_no_sequence(make_source, nnunet_folders, refused
     source, cases = make_source("colondb")
     repackaged_colondb(source, cases)
     for split in (None, "8-1-1"):
-        line = refused("repackaged copy, whose frames may be renumbered", colondb.convert, source, 5, split=split)
+        line = refused("repackaged copy whose frames may be renumbered", colondb.convert, source, 5, split=split)
         assert "--groups FILE.csv" in line
         assert "--num-folds 0" in line
     folder = colondb.convert(source, 5, num_folds=0)
@@ -184,7 +184,7 @@ def test_colondb_has_380_frames(make_source, refused):
     for number in (0, 381, 99999):
         for case in (cases["colondb_380"].image_file, cases["colondb_380"].label_file):
             shutil.copy(case, case.with_name(case.name.replace("380", str(number))))
-        refused(f"{number}.tiff is no frame of CVC-ColonDB, which counts from 1 to 380", colondb.convert, source, 5)
+        refused(f"{number}.tiff is not a frame of CVC-ColonDB, which counts from 1 to 380", colondb.convert, source, 5)
         for case in (cases["colondb_380"].image_file, cases["colondb_380"].label_file):
             case.with_name(case.name.replace("380", str(number))).unlink()
 
@@ -198,7 +198,10 @@ def test_pranet_tests_on_all_of_colondb(make_source, nnunet_folders, refused):
     assert names(folder, "Tr") == []
     assert not (folder / "splits_final.json").exists()
     assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 0
-    assert "test cases only: predict on them with a model of another dataset" in read_record(folder)["notes"]
+    assert (
+        "there are test cases only: predict them with a model that was trained on another dataset"
+        in read_record(folder)["notes"]
+    )
 
 
 def test_kvasirs_lists():

@@ -93,6 +93,6 @@ def test_the_same_image_twice_is_told(make_source, nnunet_folders, capsys):
     assert main(["convert", "kvasir", str(source), "5", "--processes", "1"]) == 0
     names = list(cases)[:2]
     assert (
-        f"the same image under several names, a split may divide them: {names[0]} = {names[1]}"
+        f"the same image under several names, which a split may divide: {names[0]} = {names[1]}"
         in capsys.readouterr().err
     )

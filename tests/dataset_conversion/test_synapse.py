@@ -127,7 +127,7 @@ def test_an_id_above_8_settles_the_order(repackaged, nnunet_folders):
     np.testing.assert_array_equal(new, lookup[volumes[5][1].astype(int)])
     notes = read_record(folder)["notes"]
     assert "labels of the source in the order of btcv" in notes
-    assert "spacing unknown: 1 mm was written" in notes
+    assert "spacing unknown; 1 mm was written" in notes
 
 
 def test_ids_up_to_8_do_not_settle_the_order(repackaged, nnunet_folders, refused):
@@ -160,7 +160,7 @@ def test_command_takes_the_options_and_verify_needs_none(repackaged, nnunet_fold
     options = ["--label-order", "cascade", "--spacing", "0.8", "0.8", "3", "--split", "transunet", "--allow-missing"]
     assert main([*command, *options]) == 0
     assert main([*command, "--verify"]) == 0
-    assert "8 cases of SOURCE and of the dataset are as the manifest says" in capsys.readouterr().out
+    assert "8 cases: SOURCE and dataset agree with the manifest" in capsys.readouterr().out
 
 
 def slice_file(source, name="case0006_slice001.npz"):
@@ -181,10 +181,10 @@ MALFORMED = {
         lambda s: shutil.copy(slice_file(s), slice_file(s, "case0006_slice0001.npz")), "are the same slice",
     ),
     "misnamed": (
-        lambda s: slice_file(s).rename(slice_file(s, "case6_slice1.npz")), "unexpected name; slices are like case0005",
+        lambda s: slice_file(s).rename(slice_file(s, "case6_slice1.npz")), "names of slices should look like case0005",
     ),
     "no label": (lambda s: spoil(s, image=IMAGE), r"slice001\.npz should hold the arrays 'image' and 'label'"),
-    "shape of label": (lambda s: spoil(s, image=IMAGE, label=LABEL[1:]), "numbers of the same shape are expected"),
+    "shape of label": (lambda s: spoil(s, image=IMAGE, label=LABEL[1:]), "expected numbers of the same shape"),
     "shape of slice": (lambda s: spoil(s, image=IMAGE[1:], label=LABEL[1:]), r"slice001\.npz has shape \(11, 10\)"),
     "volume in a slice": (lambda s: spoil(s, image=IMAGE[None], label=LABEL[None]), r"has shape \(1, 12, 10\)"),
     "not a number": (lambda s: spoil(s, image=IMAGE * np.nan, label=LABEL), "NaN or infinite"),
@@ -236,7 +236,7 @@ def test_arguments_must_fit_the_source(make_source, refused):
         {"spacing": (1, 1, 0)},
         {"spacing": (1, 1)},
     ):
-        with pytest.raises(UserError, match=r"hold 8 organs; 13|--organs is 8 or 13|three positive numbers"):
+        with pytest.raises(UserError, match=r"hold 8 organs, not 13|--organs is 8 or 13|three positive numbers"):
             synapse.make_converter(**options)
 
 
@@ -245,4 +245,4 @@ def test_h5py_is_asked_for_when_it_is_needed(repackaged, refused, monkeypatch):
 
     source, _ = repackaged(13)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    refused(r'reading \.h5 files needs h5py: pip install "nnunet-attn\[synapse\]"', synapse.convert, source, 5)
+    refused(r'reading \.h5 files needs h5py: pip install "nnunet-attn\[hdf5\]"', synapse.convert, source, 5)

@@ -160,7 +160,7 @@ def test_large_pictures_and_many_classes(tmp_path):
     [
         (dict(select="largest"), ValueError, "foreground, disagreement, got 'largest'"),
         (dict(labels={}), ValueError, "0 labels"),
-        (dict(channel=1), UserError, "no channel 1, the image has 1"),
+        (dict(channel=1), UserError, "no channel 1; the image has 1"),
     ],
 )
 def test_bad_arguments(volumes, change, error, message):

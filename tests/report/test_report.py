@@ -150,7 +150,7 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert all((output / link).is_file() for link in links)
     assert all((output / link).with_suffix(".png").is_file() for link in links)
     for heading in ("What to doubt", "Results", "Paired differences to the baseline", "Cost", "Schedule and recipe",
-                    "Worst, median and best cases", "How the numbers are made", "Provenance"):  # fmt: skip
+                    "Worst, median and best cases", "How the numbers are computed", "Provenance"):  # fmt: skip
         assert f"## {heading}" in text
 
     content = json.loads((output / "comparison.json").read_text(), parse_constant=pytest.fail)
@@ -173,8 +173,8 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
     assert main(arguments) == 1  # what is there is not replaced unasked
     assert "exists already" in capsys.readouterr().err
     assert main([*arguments, "--overwrite", "--no-surface", "--published"]) == 0
-    assert "No HD95, ASSD and NSD: left out as asked." in capsys.readouterr().out
-    assert "The papers print none for these trainers" in (output / "report.md").read_text()
+    assert "No HD95, ASSD and NSD: left out (--no-surface)." in capsys.readouterr().out
+    assert "The papers print no results for these trainers" in (output / "report.md").read_text()
     assert sorted(path.name for path in trained.glob(".report*")) == []
 
 
@@ -239,8 +239,8 @@ def test_predictions_of_another_row_are_refused_by_name(trained, capsys, file, c
     if file == "plans.json":
         assert main([*arguments, *tests]) == 0
         out = capsys.readouterr().out
-        assert f"was taken for {ROWS[0]}'s predictions; neither dataset and plans nor trainer could be verified" in out
-        assert f"taken for {ROWS[1]}'s" not in out
+        assert f"was taken as {ROWS[0]}'s predictions; neither dataset and plans nor trainer could be verified" in out
+        assert f"taken as {ROWS[1]}'s" not in out
     (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | change))
     assert main([*arguments, *tests, "--overwrite"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -267,7 +267,7 @@ def test_missing_files_and_unknown_trainers_cost_only_what_they_must(trained, ca
     assert main(["compare", "901", "-c", "2d", "-tr", *rows, "-o", str(trained / "report"), "-np", "1"]) == 0
     assert "No HD95, ASSD and NSD: 12 files are missing" in capsys.readouterr().out
     text = (trained / "report" / "report.md").read_text()
-    assert "parameters and GMACs not counted" in text
+    assert "parameters and GMACs were not counted" in text
     assert "No pictures:" in text
 
 

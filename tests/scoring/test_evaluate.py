@@ -186,7 +186,7 @@ def test_missing_and_extra_cases_are_listed(folders):
         evaluate(predictions, references, progress=False)
     assert evaluate(predictions, references, only_predicted=True, progress=False).summary["cases"] == 3
     (references / "case3.nii.gz").unlink()
-    with pytest.raises(UserError, match="1 predictions are of no expected case: case3"):
+    with pytest.raises(UserError, match="1 predictions belong to no expected case: case3"):
         evaluate(predictions, references, progress=False)
 
 
@@ -203,9 +203,9 @@ def spoil(change, folder, name="case1.nii.gz"):
         (lambda p, a: write_nifti(p, a[1:]), r"case1: .*shape \(5, 14, 16\) against \(6, 14, 16\)"),
         (lambda p, a: write_nifti(p, a, (0.8, 0.9, 2.0)), r"case1: .*spacing \(2, 0.9, 0.8\) against \(3, 0.9, 0.8\)"),
         (lambda p, a: write_nifti(p, a, origin=(1.0, 2.5, 3.0)), "case1: .*origin and direction"),
-        (lambda p, a: write_nifti(p, a * 5), r"case1: the prediction holds \[5, 10\], which dataset.json"),
-        (lambda p, a: write_nifti(p, a + np.float32(0.5)), "case1.nii.gz is no label map: it holds fractions"),
-        (lambda p, a: write_nifti(p, a.astype(np.int16) - 1), "case1.nii.gz is no label map: it holds negative"),
+        (lambda p, a: write_nifti(p, a * 5), r"case1: the prediction holds \[5, 10\], which are not labels"),
+        (lambda p, a: write_nifti(p, a + np.float32(0.5)), "case1.nii.gz is not a label map: it holds fractions"),
+        (lambda p, a: write_nifti(p, a.astype(np.int16) - 1), "case1.nii.gz is not a label map: it holds negative"),
         (lambda p, a: p.write_bytes(b"\x1f\x8b no gzip"), "case1.nii.gz cannot be read"),
     ],
 )

@@ -36,8 +36,8 @@ def test_of_the_converters_manifest(raw):
 @pytest.mark.parametrize(
     ("content", "how"),
     [
-        ({"groups": None}, f"{DATASET}/manifest.json knows no groups"),
-        ({}, f"{DATASET}/manifest.json knows no groups"),
+        ({"groups": None}, f"{DATASET}/manifest.json has no groups"),
+        ({}, f"{DATASET}/manifest.json has no groups"),
         ({"groups": {"kind": "patient", "of": {"a": "p"}}}, f"{DATASET}/manifest.json names no group for b"),
     ],
 )
@@ -57,7 +57,7 @@ def test_damaged_manifests_are_refused(raw):
     ):
         find_groups(["a"], dataset=DATASET)
     write(raw, groups=["a"])
-    with pytest.raises(UserError, match="holds groups in another form"):
+    with pytest.raises(UserError, match="holds groups in an unknown form"):
         find_groups(["a"], dataset=DATASET)
     assert find_groups(["a"], "(.)", dataset=DATASET).of == {"a": "a"}  # what the user gives comes first
 

@@ -10,8 +10,8 @@ import pytest
 from nnunet_attn.study.layout import Layout, find_layout
 from nnunet_attn.study.markers import write_marker
 from nnunet_attn.study.matrix import Job, Matrix, make_matrix
-from nnunet_attn.study.schema import read_study
 from nnunet_attn.study.states import log_facts
+from nnunet_attn.study.study_file import read_study
 
 STUDY = """\
 name: short

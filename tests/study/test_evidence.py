@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_attn.study.schema import read_study
+from nnunet_attn.study.study_file import read_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
 

@@ -91,7 +91,7 @@ def test_a_job_that_is_asked_to_end_takes_its_training_along_and_goes_on_later(f
     wait_for_epoch(fake, job, 1)
     process.send_signal(number)
     assert process.wait(timeout=30) == 143
-    assert "stopped; it goes on when the study is run again" in process.stderr.read()
+    assert "stopped; continues when the study is run again" in process.stderr.read()
     before = starts(fake, job)
     time.sleep(1.5)
     assert starts(fake, job) == before  # the training has ended, too
@@ -141,7 +141,7 @@ def test_a_fold_that_somebody_else_trains_is_left_alone(fake, capsys):
     try:
         time.sleep(0.5)
         assert run_job(matrix, job.id) == 1
-        assert f"process {other.pid} trains this fold already" in capsys.readouterr().err
+        assert f"process {other.pid} already trains this fold" in capsys.readouterr().err
         assert not fake.fold(job).exists()
     finally:
         other.kill()
@@ -179,7 +179,7 @@ def test_a_corrupt_checkpoint_is_set_aside_and_the_best_one_taken(fake, harm):
     assert not (fold / "checkpoint_best.pth.tmp").exists()
     log = fake.layout.log(job.id).read_text()
     assert "set aside as checkpoint_latest.pth.corrupt-1" in log
-    assert "goes on from checkpoint_best.pth" in log
+    assert "continues from checkpoint_best.pth" in log
 
 
 def test_without_a_readable_checkpoint_the_fold_begins_anew_and_the_old_one_is_kept(fake):

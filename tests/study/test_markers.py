@@ -87,7 +87,7 @@ def test_results_of_others_are_seen_and_counted(small, capsys):
     assert main(["study", "check", str(small.file)]) == 0
     printed = capsys.readouterr().out
     assert "nnUNetTrainer         1 of 2" in printed
-    assert "1 trainings are complete and not by this study" in printed
+    assert "1 trainings were done outside this study" in printed
     # 2 + 1 + 2 epochs of 36 s behind us; 1 to come of the half trained, none of the other, 2 x 0 unknown
     assert "epochs so far: 0.1 h" in printed
 
@@ -117,7 +117,7 @@ def test_states_of_running_stalled_failed_and_killed_jobs(small, capsys):
     assert "0 of 4 trainings done, 1 running, 1 stalled, 1 stopped, 1 failed, 0 waiting" in printed
     assert "epoch 1 of 2; pseudo Dice 0.600; 36 s left" in printed
     assert "Slurm job 77" in printed
-    assert "its log has not moved for 60 min" in printed
+    assert "its log has not changed for 60 min" in printed
     assert "    | RuntimeError: it broke" in printed
 
 

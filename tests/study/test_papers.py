@@ -6,7 +6,7 @@ import pytest
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.study.papers import paper_studies
-from nnunet_attn.study.schema import read_study
+from nnunet_attn.study.study_file import read_study
 
 NAMES = [
     "dcaunet_acdc", "dcaunet_synapse", "dualca_five_datasets", "fias_acdc", "fias_synapse", "xattnres_polyps_isic",

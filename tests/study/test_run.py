@@ -36,7 +36,7 @@ def test_a_study_runs_to_its_end_once(faked, capfd):
     assert main(["study", "run", str(faked.file), "--", "--cores", "2"]) == 0
     assert signal.getsignal(signal.SIGTERM) is before, "pools of processes forked from here could not be terminated"
     assert [starts(faked, job) for job in matrix.trainings] == [[[0, 1, 2]]] * 8
-    assert "10 of 10 jobs done, 0 failed or stopped, 0 not begun" in capfd.readouterr().err
+    assert "10 of 10 jobs done, 0 failed or stopped, 0 not started" in capfd.readouterr().err
     order = sorted(matrix.trainings, key=lambda job: faked.layout.marker(job.id).stat().st_mtime_ns)
     assert [(job.model.repeat, job.fold) for job in order] == [(1, 0)] * 2 + [(1, 1)] * 2 + [(2, 0)] * 2 + [(2, 1)] * 2
     assert main(["study", "run", str(faked.file)]) == 0
@@ -79,7 +79,7 @@ def test_retrain_trains_what_changed_and_keeps_the_old(faked, capfd):
     content["configurations"]["2d"]["batch_size"] = 12
     plans.write_text(json.dumps(content))
     assert main(["study", "run", str(faked.file)]) == 0
-    assert "these are kept as they are" in capfd.readouterr().err
+    assert "these are kept; --retrain" in capfd.readouterr().err
     assert main(["study", "run", str(faked.file), "--retrain", "--", "--cores", "2"]) == 0
     assert read_done(matrix).flags == {}
     for job in matrix.trainings:

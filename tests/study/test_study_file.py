@@ -8,7 +8,7 @@ import pytest
 from nnunet_attn.cli.main import main
 from nnunet_attn.errors import UserError
 from nnunet_attn.study.lines import Document
-from nnunet_attn.study.schema import read_study
+from nnunet_attn.study.study_file import read_study
 
 GOOD = """\
 name: short
@@ -57,9 +57,9 @@ WRONG = [
     ("device: cpu", "device: gpu", 2, "device must be cuda or cpu or mps, got 'gpu'"),
     ("name: short", "name: a/b", 1, "name becomes a folder"),
     ("name: short\n", "", 1, "the study has no name"),
-    ("threads: 2", "device: cuda", 3, "device is there twice"),
+    ("threads: 2", "device: cuda", 3, "device occurs twice"),
     ("threads: 2", "threads: [2", 4, "expected"),
-    ("  - dataset: 027", "  - dataset: 1000", 6, "go from 1 to 999"),
+    ("  - dataset: 027", "  - dataset: 1000", 6, "is between 1 and 999"),
     ("  - dataset: 027", "  - dataset: ACDC", 6, "a number or a name like Dataset027_ACDC"),
     ("converter: acdc", "converter: acdx", 7, "converter must be synapse or acdc"),
     ("source: downloads/ACDC, ", "", 7, "source must be a path"),
@@ -67,7 +67,7 @@ WRONG = [
     ("patch: [96, 96]", "patch: [96, -1]", 9, "patch must be a list of whole numbers"),
     ("name: Small, ", "", 9, "plans with changes need a name"),
     ("name: Small, ", "name: nnUNetPlans, ", 9, "a name of their own"),
-    ("folds: [0, 1]", "folds: [0, 0]", 10, "a fold is there twice"),
+    ("folds: [0, 1]", "folds: [0, 0]", 10, "a fold occurs twice"),
     ("folds: [0, 1]", "folds: all", 10, "folds must be a list like [0, 1], got 'all'"),
     ("test: true", "test: 1", 11, "test must be true or false, got 1"),
     ("  - nnUNetTrainer\n", "  - nnUNetTrainerDCAUnet\n", 13, "did you mean nnUNetTrainerDCAUNet"),
@@ -75,7 +75,7 @@ WRONG = [
     ("  - nnUNetTrainer\n", "  - nnUNetTrainer_run2\n", 13, "repeats get their _run<K> from the key repeats"),
     ("  - nnUNetTrainer\n", "  - nnUNetTrainer_20epochs_lr1e3\n", 13, "suffixes come in the order"),
     ("  - nnUNetTrainer\n", "  - a:b:c:d\n", 13, "TRAINER:PLANS:CONFIGURATION; got 'a:b:c:d'"),
-    ("  - nnUNetTrainer\n", "  - nnUNetTrainer_20epochs\n", 16, "nnUNetTrainer_20epochs is there twice"),
+    ("  - nnUNetTrainer\n", "  - nnUNetTrainer_20epochs\n", 16, "nnUNetTrainer_20epochs occurs twice"),
     ("configuration: 2d", "configuration: 3d_fullres", 15, "takes 2D data, but dataset 27 is trained on 3d_fullres"),
     ("repeats: 3", "repeat: 3", 15, "unknown key repeat; did you mean repeats?"),
     ("repeats: 3", "gpus: 2", 15, "gpus needs device: cuda"),
@@ -104,7 +104,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match=r"empty\.yaml:1: expected the keys name"):
         read_study(tmp_path / "empty.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00name")
-    with pytest.raises(UserError, match="no text file"):
+    with pytest.raises(UserError, match="not a text file"):
         Document(tmp_path / "bytes.yaml")
 
 
