@@ -124,9 +124,53 @@ def fias(path: Path) -> None:
     draw(path, boxes, arrows)
 
 
+def diff_ca(path: Path) -> None:
+    boxes: list[Box] = [("image", 0, 0, "image", "plain")]
+    arrows: list[Arrow] = [("image", "s0")]
+    for i, stride in enumerate((1, 2, 4, 8, 16)):
+        ours = stride >= 4
+        boxes.append((f"s{i}", 1, i, f"host's stage\n1/{stride}", "plain"))
+        if ours:
+            boxes.append((f"a{i}", 2, i, "DCA block", "attention"))
+            arrows.append((f"s{i}", f"a{i}"))
+        here = f"a{i}" if ours else f"s{i}"
+        if i < 4:
+            join = "CSFF\nin place of concat." if ours else "concatenation"
+            boxes += [(f"j{i}", 3, i, join, "ours" if ours else "plain"),
+                      (f"d{i}", 4, i, f"host's stage\n1/{stride}", "plain"),
+                      (f"h{i}", 5, i, "head", "out")]  # fmt: skip
+            arrows += [(here, f"j{i}"), (f"j{i}", f"d{i}"), (f"d{i}", f"h{i}"), (here, f"s{i + 1}")]
+            arrows.append((f"d{i + 1}" if i < 3 else "a4", f"j{i}"))
+    draw(path, boxes, arrows)
+
+
+def mix_att(path: Path) -> None:
+    boxes: list[Box] = [("image", 0, 0, "image", "plain")]
+    arrows: list[Arrow] = [("image", "s0"), ("image", "p2")]
+    for i, stride in enumerate((1, 2, 4, 8, 16)):
+        ours = stride >= 4
+        boxes.append((f"s{i}", 2, i, f"host's stage{', + g DMK' if ours else ''}\n1/{stride}", "plain"))
+        if i < 4:
+            arrows.append((f"s{i}", f"s{i + 1}"))
+            boxes += [(f"d{i}", 4, i, f"host's stage{', + g MixAtt' if ours else ''}\n1/{stride}",
+                       "attention" if ours else "plain"), (f"h{i}", 5, i, "head", "out")]  # fmt: skip
+            arrows.append((f"d{i}", f"h{i}"))
+            arrows.append((f"d{i + 1}" if i < 3 else "f4", f"d{i}"))
+        if ours:
+            kind = "dilated" if stride == 4 else "global"
+            boxes += [(f"p{i}", 1, i, f"{kind} attention\n1/{stride}", "attention"),
+                      (f"f{i}", 3, i, "+ g CAF", "ours")]  # fmt: skip
+            arrows += [(f"s{i}", f"f{i}"), (f"p{i}", f"f{i}")]
+            if i < 4:
+                arrows += [(f"p{i}", f"p{i + 1}"), (f"f{i}", f"d{i}")]
+        else:
+            arrows.append((f"s{i}", f"d{i}"))
+    draw(path, boxes, arrows)
+
+
 def draw_all(folder: Path) -> None:
     """Write ``NAME.svg`` of every network's figure into ``folder``."""
     folder.mkdir(exist_ok=True)
     with plt.rc_context({"svg.hashsalt": "nnunet_attn", "svg.fonttype": "path"}):
-        for function in (dcau_net, dual_cross_attention, xattnres, emcad, fias):
+        for function in (dcau_net, dual_cross_attention, xattnres, emcad, fias, diff_ca, mix_att):
             function(folder / f"{function.__name__}.svg")

@@ -81,10 +81,10 @@ def ablations() -> str:
     return "\n".join(lines)
 
 
-def cost() -> str:
+def cost(files: str = "cost_cpu_*.csv") -> str:
     """Measured cost beside stock nnU-Net, one table per CSV, with the command that made it."""
     blocks = []
-    for path in sorted(RESULTS.glob("cost_*.csv")):
+    for path in sorted(RESULTS.glob(files)):
         lines = path.read_text(encoding="utf-8").splitlines()
         facts = [line.removeprefix("# ") for line in lines if line.startswith("#")]
         rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
@@ -102,6 +102,42 @@ def cost() -> str:
     return "\n\n".join(blocks) or "Nothing measured yet."
 
 
+def planned() -> str:
+    """The networks on nnU-Net's plans: counts and ablations."""
+    lines = ["| trainer | parameters | GMACs | at | ablations (parameters) |", "|---|---:|---:|---|---|"]
+    for entry in ENTRIES:
+        if 3 in entry.dimensions:
+            listed = ", ".join(f"`_{name}` ({cost.parameters / 1e6:.2f} M)" for name, cost in entry.ablations.items())
+            counts = f"{entry.cost.parameters:,} | {entry.cost.gmacs:.2f} | {place(entry)}"
+            lines.append(f"| `{entry.trainer}` | {counts} | {listed} |")
+    return "\n".join(lines)
+
+
+def learned() -> str:
+    """Mean Dice on the phantom's held-out cases."""
+    lines = [
+        "| configuration | trainer | zero start | mean Dice | RV | MYO | LV |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    with (RESULTS / "learned_phantom.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            scores = " | ".join(f"{float(row[f'dice_{key}']):.3f}" for key in ("mean", "RV", "MYO", "LV"))
+            start = "yes" if row["zero_start"] == "True" else "no"
+            lines.append(f"| {row['configuration']} | `{row['trainer']}` | {start} | {scores} |")
+    return "\n".join(lines)
+
+
+def memory() -> str:
+    """nnU-Net's count and what training keeps, as ratios to nnU-Net's network on the same plans."""
+    lines = ["| patch | trainer | kept / count | count, ratio | kept, ratio |", "|---|---|---:|---:|---:|"]
+    with (RESULTS / "memory.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["patch"] in ("256x224", "64x96x96") and row["count"]:
+                values = " | ".join(row[key] for key in ("kept_per_count", "count_ratio", "kept_ratio"))
+                lines.append(f"| {row['patch']} | `{row['trainer']}` | {values} |")
+    return "\n".join(lines)
+
+
 def datasets() -> str:
     """What can be converted: where to get it, its licence, what is complete, the command, official splits."""
     lines = ["| dataset, page | access, licence | complete download | command |", "|---|---|---|---|"]
@@ -116,7 +152,8 @@ def datasets() -> str:
     return "\n".join(lines)
 
 
-TABLES = {make.__name__: make for make in (families, networks, ablations, datasets, cost)}
+TABLES = {make.__name__: make for make in (families, networks, ablations, datasets, cost, planned, learned, memory)}
+TABLES["cost_planned"] = partial(cost, "cost_planned_*.csv")
 TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}
 
 
