@@ -158,7 +158,8 @@ def test_an_interruption_leaves_with_130(monkeypatch, capsys):
 
 
 # One word for different things; each command's help says what it means there.
-DIFFERENT = {"--channels", "--configuration", "--input-size", "--json", "--labels", "--test", "--trainer", "--trainers"}
+DIFFERENT = {"--channels", "--configuration", "--fold", "--input-size", "--json", "--labels", "--test", "--trainer"}
+DIFFERENT |= {"--trainers"}
 
 
 def options_of(parser, name=""):
