@@ -33,6 +33,7 @@ from nnunet_attn.training.recipe import (
 from nnunet_attn.training.record import Recorded, bare_network
 from nnunet_attn.training.starting_weights import StartingWeights, planned_arguments
 from nnunet_attn.training.threads import limit_threads
+from nnunet_attn.training.wandb_run import named_run
 
 
 def merged(cls: type, attribute: str) -> dict:
@@ -90,7 +91,8 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         axes = len(PlansManager(plans).get_configuration(configuration).patch_size)
         if self.settings.scales != (1.0,) and axes != 2:
             raise ValueError(f"{type(self).__name__} trains at several scales, in 2D only; {configuration} is {axes}D")
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        with named_run(type(self).__name__, plans, configuration, fold):
+            super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.settings.initial_lr
         self.weight_decay = self.settings.weight_decay
         self.num_epochs = self.settings.num_epochs

@@ -343,3 +343,37 @@ def test_networks_without_an_encoder_refuse_encoder_weights(make, monkeypatch):
     for trainer in (make(trainers.nnUNetTrainer_2epochs, epochs=None), make(NoEncoder)):
         with pytest.raises(ValueError, match=r"cannot take it; those of .*nnUNetTrainerEMCAD \(PVTv2-B2\) can"):
             trainer.initialize()
+
+
+def test_runs_of_weights_and_biases_have_names(make, monkeypatch):
+    """nnU-Net's own logger, with a stand-in for wandb that notes the variables that wandb reads."""
+    from nnunetv2.training.logging import nnunet_logger
+
+    seen = []
+
+    class Run:
+        config, summary, step = {}, {}, 0
+
+    def init(**arguments):
+        seen.append(arguments | {key: value for key, value in os.environ.items() if key.startswith("WANDB_")})
+        return Run
+
+    stand_in = type("wandb", (), {"init": staticmethod(init)})
+    monkeypatch.setattr(nnunet_logger, "wandb", stand_in)
+    for key in ("WANDB_NAME", "WANDB_TAGS", "WANDB_RUN_GROUP", "nnUNet_wandb_project", "nnUNet_wandb_enabled"):
+        monkeypatch.delenv(key, raising=False)
+    make(trainers.nnUNetTrainerStockAdamW, epochs=0)
+    assert seen == []  # off by default
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    monkeypatch.setenv("nnUNet_wandb_mode", "offline")
+    monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
+    make(trainers.nnUNetTrainerStockAdamW, epochs=0)
+    (run,) = seen
+    assert run["project"] == "Dataset901_Images"
+    assert run["mode"] == "offline"
+    assert run["WANDB_NAME"] == "nnUNetTrainerStockAdamW__nnUNetPlans__2d__fold_0"
+    assert run["WANDB_RUN_GROUP"] == "mine"
+    assert run["WANDB_TAGS"].split(",") == [
+        "Dataset901_Images", "2d", "nnUNetPlans", "fold_0", "nnUNetTrainerStockAdamW",
+    ]  # fmt: skip
+    assert "WANDB_NAME" not in os.environ
