@@ -110,7 +110,7 @@ def plan_input(options: argparse.Namespace) -> None:
         raise UserError(f"with --input-size {size} the patch is {size} {size}; leave --patch-size {patch} out")
     if options.residual or options.gpu_memory_target is not None or options.overwrite_target_spacing:
         raise UserError("--input-size takes --batch-size and -overwrite_plans_name only")
-    if options.configuration != CONFIGURATION:
+    if options.configuration not in (None, CONFIGURATION):
         raise UserError(f"--input-size makes plans for {CONFIGURATION}, not {options.configuration}")
     if options.batch_size is None:
         raise UserError(

@@ -29,6 +29,7 @@ def change_plans(
     spacing: Sequence[float] | None = None,
     patch_size: Sequence[int] | None = None,
     batch_size: int | None = None,
+    input_size: int | None = None,
 ) -> dict:
     """Write ``NAME.json``: one configuration of the plans ``source`` with changes; others that the file has are kept.
 
@@ -44,6 +45,7 @@ def change_plans(
             as nnU-Net's ``-overwrite_target_spacing``.
         patch_size: Patch, one number an axis of the configuration, in the order of the plans.
         batch_size: Batch size.
+        input_size: Edge of a fixed input, marked in the plans; the network halves it only while it is even.
 
     Raises:
         UserError: the plans are missing or would be overwritten, or the wish is impossible, with the nearest possible.
@@ -86,10 +88,12 @@ def change_plans(
         )
     changed["patch_size"] = [int(n) for n in patch_size or changed["patch_size"]]
     if patch_size is not None or list(changed["spacing"]) != before:
-        _set_topology(changed, dimensions, wished=patch_size is not None)
+        most = _halvings(input_size) if input_size else 999999
+        _set_topology(changed, dimensions, wished=patch_size is not None, most=most)
 
     kept = {other: known[other] for other in _companions(known, configuration)}
     plans |= {"plans_name": name, "derived_from": source, "configurations": kept | {configuration: changed}}
+    plans |= {"input_size": input_size} if input_size else {}
     if target.is_file():
         present = load_json(target)
         if present.get("derived_from") != source:
@@ -156,14 +160,19 @@ def _checked_spacing(spacing: Sequence[float], dimensions: int, transpose: Seque
     return [float(s) for s in (spacing if dimensions == 2 else [spacing[axis] for axis in transpose])]
 
 
-def _set_topology(configuration: dict, dimensions: int, *, wished: bool) -> None:
+def _halvings(size: int) -> int:
+    """How often a number can be halved."""
+    return (size & -size).bit_length() - 1
+
+
+def _set_topology(configuration: dict, dimensions: int, *, wished: bool, most: int = 999999) -> None:
     """Stages, strides, kernels and widths for the configuration's spacing and patch.
 
     A patch that was asked for must fit them; one that was kept while the spacing changed is padded until it does, as
     nnU-Net pads its own.
     """
     spacing, patch = configuration["spacing"], configuration["patch_size"]
-    _, strides, kernels, fitting, _ = get_pool_and_conv_props(spacing, patch, MIN_EDGE, 999999)
+    _, strides, kernels, fitting, _ = get_pool_and_conv_props(spacing, patch, MIN_EDGE, most)
     fitting = [int(n) for n in fitting]
     if len(strides) < 2:
         raise UserError(f"a patch of {_text(patch)} is too small: at least one axis must have {2 * MIN_EDGE} voxels or "

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 from nnunet_attn.errors import UserError
-from nnunet_attn.files import write_json
 from nnunet_attn.training.changed_plans import change_plans
 
 CONFIGURATION = "2d"
@@ -42,7 +41,7 @@ def plan_input_size(raw: Path, folder: Path, size: int, batch_size: int, name: s
                 "does not draw its own, which divide patients"
             )
         shutil.copyfile(raw / folds.name, folds)
-    plans = change_plans(
+    return change_plans(
         folder,
         "nnUNetPlans",
         name or f"Input{size}Batch{batch_size}",
@@ -50,7 +49,5 @@ def plan_input_size(raw: Path, folder: Path, size: int, batch_size: int, name: s
         spacing=(1, 1),
         patch_size=(size, size),
         batch_size=batch_size,
+        input_size=size,
     )
-    plans["input_size"] = size
-    write_json(folder / f"{plans['plans_name']}.json", plans)
-    return plans

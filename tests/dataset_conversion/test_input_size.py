@@ -151,6 +151,15 @@ def test_plans_and_preprocessing(patients, tmp_path, capsys):
         assert "patch and spacing stay" in refused(
             capsys, "plan", 27, "--from", "Input64Batch3", "-overwrite_plans_name", "B", "--patch-size", 32, 32
         )
+        assert main(["plan", "27", "--from", "Input64Batch3", "-overwrite_plans_name", "B", "--batch-size", "2"]) == 0
+        assert json.loads((preprocessed / "B.json").read_text())["input_size"] == 64
+        raw = tmp_path / "nnUNet_raw" / preprocessed.name / "dataset.json"
+        raw.write_text(json.dumps(json.loads(raw.read_text()) | {"input_size": 352}))  # 352 / 2^6 is no whole number
+        assert main(["plan", "27", "--input-size", "352", "--batch-size", "16"]) == 0
+        plans = json.loads((preprocessed / "Input352Batch16.json").read_text())["configurations"]["2d"]
+        assert (plans["patch_size"], len(plans["architecture"]["arch_kwargs"]["strides"])) == ([352, 352], 6)
+        raw.write_text(json.dumps(json.loads(raw.read_text()) | {"input_size": 64}))
+        capsys.readouterr()
         for place in (preprocessed, tmp_path / "nnUNet_raw" / preprocessed.name):
             (place / "splits_final.json").unlink()
         assert "splits_final.json is missing" in refused(capsys, *command)
