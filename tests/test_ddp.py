@@ -16,20 +16,23 @@ from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES
 
 
-def two_steps(rank: int, port: int, names: list[str]) -> None:
+def two_steps(rank: int, port: int, names: list[str], device: str = "cpu") -> None:
     """One of two processes: two steps on its own data; raises if the replicas differ afterwards."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    place = torch.device(device, rank) if device == "cuda" else torch.device(device)
+    if device == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", rank=rank, world_size=2)
     for name in names:
         entry = next(e for e in ENTRIES if name in e.trainers)
         torch.manual_seed(0)
-        network = build(entry, name, deep_supervision=getattr(trainers, name).deep_supervision)
-        parallel = DistributedDataParallel(network)
+        network = build(entry, name, deep_supervision=getattr(trainers, name).deep_supervision).to(place)
+        parallel = DistributedDataParallel(network, device_ids=[rank] if device == "cuda" else None)
         optimizer = torch.optim.SGD(parallel.parameters(), 1e-3)
         torch.manual_seed(rank)
         for _ in range(2):
-            output = parallel(torch.randn_like(image(entry)))
+            output = parallel(torch.randn_like(image(entry)).to(place))
             maps = output if isinstance(output, (list, tuple)) else [output]
             optimizer.zero_grad()
             sum(m.square().mean() for m in maps).backward()
@@ -57,7 +60,12 @@ def free_port() -> int:
     ],
 )
 def test_replicas_stay_the_same(names):
-    command = [sys.executable, __file__, str(free_port()), *names]
+    check_replicas("cpu", names)
+
+
+def check_replicas(device: str, names: list[str]) -> None:
+    """Two processes, each with a replica on its own device."""
+    command = [sys.executable, __file__, device, str(free_port()), *names]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     processes = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, env=env) for rank in (0, 1)]
     errors = [process.communicate()[1] for process in processes]
@@ -65,4 +73,4 @@ def test_replicas_stay_the_same(names):
 
 
 if __name__ == "__main__":
-    two_steps(int(sys.argv[-1]), int(sys.argv[1]), sys.argv[2:-1])
+    two_steps(int(sys.argv[-1]), int(sys.argv[2]), sys.argv[3:-1], sys.argv[1])

@@ -124,16 +124,17 @@ def look_up() -> Iterator[Line]:
         yield "note", "GPU", "none that torch can use; train with -device cpu"
     from nnunet_attn import trainers
 
-    broken = 0
+    broken: dict[str, list[str]] = {}
     for name in dir(trainers):
         try:
             network = getattr(getattr(trainers, name), "network", None)
             if network is not None and pydoc.locate(network) is None:
                 raise ImportError(f"there is no {network}")
         except Exception as error:  # a version that we do not know may break an import in any way
-            broken += 1
-            yield "FAIL", name, f"cannot be imported: {type(error).__name__}: {error}"
-    name = dir(trainers)[0]
+            broken.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+    for reason, names in broken.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield "FAIL", names[0], f"cannot be imported{more}: {' '.join(reason.split())}"
     try:
         from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
     except ImportError as error:
@@ -141,6 +142,7 @@ def look_up() -> Iterator[Line]:
         return
     if broken:
         return
+    name = dir(trainers)[0]
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             found = recursive_find_trainer_class_by_name(name)
@@ -199,6 +201,19 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
         yield "FAIL", configuration, f"{text}; run: {advice(found, options.dataset, options.plans, inherits=inherits)}"
 
 
+def without_traceback(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:
+    """The lines of a check; where a version that we do not know breaks the check itself, that is its last line."""
+    from nnunet_attn.errors import UserError
+
+    try:
+        yield from check()
+    except UserError:
+        raise
+    except Exception as error:
+        name = getattr(check, "__name__", "dataset")
+        yield "FAIL", name, f"could not be checked: {type(error).__name__}: {error}"
+
+
 def run(options: argparse.Namespace) -> int:
     import json
     from functools import partial
@@ -208,7 +223,7 @@ def run(options: argparse.Namespace) -> int:
     checks += [partial(dataset_lines, options)] if options.dataset else []
     found = []
     for check in checks:
-        for status, name, text in check():
+        for status, name, text in without_traceback(check):
             found.append({"status": status, "name": name, "text": text})
             if not options.json:
                 print(f"{coloured(f'{status:<5}', COLOURS[status])} {name:<30} {text}", flush=True)

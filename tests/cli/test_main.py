@@ -93,6 +93,26 @@ def test_doctor_says_what_to_do_when_discovery_is_off(capsys, monkeypatch):
     assert 'run: export nnUNet_extTrainer="' in capsys.readouterr().out
 
 
+def test_doctor_gives_lines_for_an_nnunet_that_it_does_not_know(capsys, monkeypatch):
+    """Another module of look-ups, and a network that does not import."""
+    monkeypatch.setitem(sys.modules, "nnunetv2.utilities.find_objects", None)
+    monkeypatch.setattr("nnunet_attn.trainers.nnUNetTrainerDCAUNet.network", "nnunet_attn.architectures.none.None")
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "cannot be imported and 8 more: ImportError: there is no nnunet_attn.architectures.none.None" in out
+    assert "this nnunetv2 looks trainers up in another way" in out
+    assert "FAIL  discovery" in out
+
+
+def test_doctor_says_which_check_broke(monkeypatch):
+    def versions():
+        yield "ok", "python", "3"
+        raise AttributeError("metadata")
+
+    lines = list(doctor.without_traceback(versions))
+    assert lines[1] == ("FAIL", "versions", "could not be checked: AttributeError: metadata")
+
+
 def test_doctor_names_folders_that_are_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "none"))
     monkeypatch.delenv("nnUNet_results", raising=False)
