@@ -125,8 +125,8 @@ def _patients(files: list[File]) -> tuple[list[_Patient], list[File], list[File]
                 whole.append(file)
             continue
         match = frame or series
-        number = int(match["patient"]) if match else own
-        if own is not None and match and number != own:
+        number = int(match["patient"]) if match else own or 0
+        if own is not None and number != own:
             raise UserError(f"{file} lies in another patient's folder; rename it or move it")
         key = (file.container, folder, number)
         patient = found.setdefault(key, _Patient(number, file.place, _part(file, number)))
@@ -188,6 +188,7 @@ def _cases(patient: _Patient, missing: dict[str, Sequence[File]], *, checked: bo
 
 def _phases(patient: _Patient) -> dict[str, int]:
     """Frame numbers of ED and ES from Info.cfg, whose lines read like ``ED: 1``."""
+    assert patient.config is not None  # ``_cases`` looked
     text = patient.config.read().decode("utf-8", errors="replace")
     flags = re.MULTILINE | re.IGNORECASE
     phases = {phase: re.findall(rf"^\s*{phase}\s*[:=]\s*(\d+)\s*$", text, flags) for phase in ("ED", "ES")}
@@ -200,20 +201,24 @@ def _phases(patient: _Patient) -> dict[str, int]:
 
 
 def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
-    volumes, slices = {}, defaultdict(dict)
+    volumes: dict[str, File] = {}
+    slices: defaultdict[str, dict[int, File]] = defaultdict(dict)
     for file in files:
         match = re.fullmatch(r"(patient\d{3}_frame\d{2})(?:_slice_?(\d+))?\.h(?:df)?5", file.basename)
         if match is None:
             raise UserError(f"{file} has an unexpected name; files are like patient001_frame01.h5")
-        parts = volumes if match[2] is None else slices[match[1]]
-        key = match[1] if match[2] is None else int(match[2])
-        if key in parts:
-            raise UserError(f"{file} and {parts[key]} hold the same data; keep one of them")
-        parts[key] = file
+        name, index = match[1], match[2]
+        same = volumes.get(name) if index is None else slices[name].get(int(index))
+        if same is not None:
+            raise UserError(f"{file} and {same} hold the same data; keep one of them")
+        if index is None:
+            volumes[name] = file
+        else:
+            slices[name][int(index)] = file
     for name, parts in slices.items():
         if missing := sorted(set(range(min(parts), max(parts) + 1)) - parts.keys()):
             raise UserError(f"{name}_slice_{missing[0]}.h5 is missing; a volume needs all of its slices")
-    whole = {name: (file,) for name, file in volumes.items()} or {
+    whole: dict[str, tuple[File, ...]] = {name: (file,) for name, file in volumes.items()} or {
         name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()
     }
     notes = [f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown; 1 mm was written"]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_attn.dataset_conversion.cases import Case, Encoded
 from nnunet_attn.dataset_conversion.sources import Content
@@ -32,7 +33,7 @@ class Result:
     """
 
     case: Case
-    record: dict[str, object]
+    record: dict[str, Any]
     image: str
     label: str | None
     shape: tuple[int, ...]

@@ -5,6 +5,7 @@ states one that could be read; all others say ``SEE_PAGE``. The conversion itsel
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 SEE_PAGE = "see the dataset's page"
 
@@ -14,7 +15,7 @@ class Option:
     """An argument that only one dataset's command has; ``arguments`` go to argparse's ``add_argument``."""
 
     flag: str
-    arguments: dict[str, object]
+    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ context information, IEEE TMI 35(2), 2016 (380 frames).
 import bisect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
@@ -42,7 +42,9 @@ _ORIGINAL = r"(?P<kind>[psc]?|cp)(?P<id>\d+)\.(bmp|tiff?|png)"
 def discover(files: list[File], *, published: bool) -> Found:
     matches = {file: match for file in files if (match := re.fullmatch(_ORIGINAL, file.basename, re.IGNORECASE))}
     kinds = {kind: [f for f, m in matches.items() if m["kind"].lower() == kind] for kind in ("", "p", "c", "cp", "s")}
-    original, missing, unneeded = bool(kinds["p"]), {}, {}
+    original = bool(kinds["p"])
+    missing: dict[str, Sequence[File]] = {}
+    unneeded: dict[str, Sequence[File]] = {}
     if original:
         layout = "original: frames N and masks pN in one folder"
         images, masks = (index(kinds[kind], _ORIGINAL, f"{kind}57.tiff") for kind in ("", "p"))
@@ -71,7 +73,8 @@ def discover(files: list[File], *, published: bool) -> Found:
 
 def _of(files: list[File], frames: Mapping[str, File]) -> list[File]:
     """The files that belong to a frame. Others are not part of the dataset; ``Converter`` refuses them later."""
-    return [f for f in files if str(int(re.fullmatch(_ORIGINAL, f.basename, re.IGNORECASE)["id"])) in frames]
+    matches = ((f, re.fullmatch(_ORIGINAL, f.basename, re.IGNORECASE)) for f in files)
+    return [f for f, match in matches if match and str(int(match["id"])) in frames]
 
 
 def make_converter(*, original_numbers: bool = False) -> Converter:

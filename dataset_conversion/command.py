@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunet_attn import command_options as shared
 from nnunet_attn.dataset_conversion.catalog import DATASETS, Dataset
@@ -90,7 +91,7 @@ def run(key: str, options: argparse.Namespace) -> int:
     return run_converter(module.make_converter if names else lambda: module.CONVERTER, settings, options)
 
 
-def run_converter(make: Callable[..., object], settings: dict[str, object], options: argparse.Namespace) -> int:
+def run_converter(make: Callable[..., Any], settings: dict[str, object], options: argparse.Namespace) -> int:
     """Convert, describe or verify with the converter that ``make`` returns for the settings.
 
     Raises:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from nnunet_attn import __version__
 from nnunet_attn.dataset_conversion.case_work import Result, convert_case, verify_case
@@ -164,7 +165,7 @@ class Converter:
         raw_folder: Path | None = None,
         preprocessed_folder: Path | None = None,
         overwrite: bool = False,
-        **choices: object,
+        **choices: Any,
     ) -> tuple[Path, dict[str, object]]:
         """Run the checks of ``convert`` and return the folder and record it would write, without writing anything."""
         wanted = Choices(**choices)
@@ -186,7 +187,7 @@ class Converter:
         preprocessed_folder: Path | None = None,
         processes: int = 1,
         overwrite: bool = False,
-        **choices: object,
+        **choices: Any,
     ) -> Path:
         """Write the dataset in nnU-Net's raw format and return its folder.
 
@@ -246,7 +247,7 @@ class Converter:
         summary = summarise(results, labels)
         if self.check is not None:
             checked = {result.case.label[0]: result.facts for result in results if result.case.label}
-            summary["notes"] = [*self.check(checked), *summary["notes"]]
+            summary["notes"] = self.check(checked) + summary["notes"]
         write_preview(folder, results, labels)
         record = self._record(found, folds, choices, summary)
         manifest = {result.case.name: result.record for result in results}

@@ -73,7 +73,8 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
     """Divide groups into ``count`` bins of nearly equal numbers of cases: seeded shuffle, then largest first."""
     names = sorted(groups)
     random.Random(SEED).shuffle(names)
-    bins, sizes = [[] for _ in range(count)], [0] * count
+    bins: list[list[str]] = [[] for _ in range(count)]
+    sizes = [0] * count
     for name in sorted(names, key=lambda name: -groups[name]):
         smallest = sizes.index(min(sizes))
         bins[smallest].append(name)

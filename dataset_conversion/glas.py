@@ -11,6 +11,7 @@ Image Analysis 35, 2017, arXiv:1603.00275.
 import csv
 import re
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
@@ -28,7 +29,8 @@ _ANNO = r"[\s_-]anno(tation)?"
 
 
 def discover(files: list[File]) -> Found:
-    pictures, missing = [file for file in files if is_picture(file)], {}
+    pictures = [file for file in files if is_picture(file)]
+    missing: dict[str, Sequence[File]] = {}
     annotations = [file for file in pictures if re.search(_ANNO + r"\.", file.basename, re.IGNORECASE)]
     images = index([file for file in pictures if file not in annotations], _NAME + SUFFIX, "testA_57.bmp")
     masks = index(annotations, _NAME + _ANNO + SUFFIX, "testA_57_anno.bmp")
@@ -55,7 +57,9 @@ def discover(files: list[File]) -> Found:
 
 
 def _canonical(key: str) -> str:
-    part, number = re.fullmatch(r"(train|test[ab])[\s_-]*(\d+)", key, re.IGNORECASE).groups()
+    match = re.fullmatch(r"(train|test[ab])[\s_-]*(\d+)", key, re.IGNORECASE)
+    assert match is not None  # ``index`` took the key from such a name
+    part, number = match.groups()
     return f"{part[:-1].lower()}{part[-1].upper() if part.lower() != 'train' else 'n'}_{int(number)}"
 
 

@@ -57,4 +57,6 @@ def regroup(cases: Sequence[Case], given: str | Path) -> tuple[str, list[Case]]:
     matches = {case: pattern.search(case.image[0].name) for case in cases}
     if missing := [case.image[0].name for case, match in matches.items() if not match or not match[1]]:
         raise UserError(f"--groups: {given} finds nothing in {some(sorted(missing))}")
-    return next(iter(pattern.groupindex), "group"), [replace(case, group=match[1]) for case, match in matches.items()]
+    return next(iter(pattern.groupindex), "group"), [
+        replace(case, group=match[1]) for case, match in matches.items() if match
+    ]

@@ -10,6 +10,7 @@ arXiv:1710.05006.
 
 import re
 import sys
+from collections.abc import Sequence
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
 from nnunet_attn.dataset_conversion.command import main
@@ -29,7 +30,9 @@ _REST = r"(data|image|img|input|set|part\d\w*|groundtruth|gt|mask|label)*\d?"
 
 def discover(files: list[File]) -> Found:
     groups: dict[str, tuple[list[File], list[File]]] = {part: ([], []) for part in (*PARTS, "unknown")}
-    superpixels, missing, cases = [], {}, []
+    superpixels: list[File] = []
+    cases: list[Case] = []
+    missing: dict[str, Sequence[File]] = {}
     for file in files:
         if not is_picture(file):
             continue

@@ -11,6 +11,7 @@ Reference: Jha et al., Kvasir-SEG: a segmented polyp dataset, MultiMedia Modelin
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_attn.dataset_conversion.cases import Case, Found
@@ -29,7 +30,8 @@ TESTS = {
 
 def discover(files: list[File]) -> Found:
     others = other_datasets(files, {"kvasir", "kvasirseg"})
-    own, missing = [file for file in files if file not in others], {}
+    own = [file for file in files if file not in others]
+    missing: dict[str, Sequence[File]] = {}
     layout, pairs, again = find_pairs(
         own, missing, r"c[0-9a-z]{24}", "cju0qkwl35piu0993l0dewei2.jpg", prefer=(r"Kvasir",)
     )

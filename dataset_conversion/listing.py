@@ -78,7 +78,10 @@ def _refuse_special(path: Path) -> os.stat_result:
 
 def _list_folder(root: Path, scratch: Path, source: Source) -> None:
     """Real folders come first, so that a folder is listed under its own path and not under that of a link to it."""
-    seen, links, files, archives = set(), [], [], []
+    seen: set[str] = set()
+    links: list[Path] = []
+    files: list[File] = []
+    archives: list[File] = []
     top = Path(os.path.abspath(root)).name
 
     def refuse(error: OSError) -> None:
@@ -111,7 +114,7 @@ def _list_folder(root: Path, scratch: Path, source: Source) -> None:
             walk(link)
     unpacked = {(file.basename, file.size) for file in files}
     for archive in archives:
-        inside = without_rubbish(list_archive(root / archive.member, archive.shown, scratch, top, archive.name))
+        inside = without_rubbish(list_archive(root / str(archive.member), archive.shown, scratch, top, archive.name))
         if inside and all((file.basename, file.size) in unpacked for file in inside):
             source.notes.append(f"{archive} was not read, since its files lie unpacked beside it")
         else:

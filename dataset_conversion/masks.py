@@ -94,13 +94,13 @@ def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
     return label, +_counted(label), facts
 
 
-def check_binary(facts: Mapping[File, Facts]) -> list[str]:
+def check_binary(facts: Mapping[File, Mapping[str, float | str]]) -> list[str]:
     """Check that the masks of a dataset (facts by file) are black and white; returns notes.
 
     Raises:
         UserError: Most have many pixels near the threshold, or some hold 0 and 1 where others hold 0 and 255.
     """
-    near = [file for file, fact in facts.items() if fact.get("near_threshold", 0) > MOST_NEAR]
+    near = [file for file, fact in facts.items() if float(fact.get("near_threshold", 0)) > MOST_NEAR]
     if len(near) > len(facts) / 2:
         raise UserError(
             f"{near[0]} and {len(near) - 1} more of {len(facts)} masks hold more than {MOST_NEAR:.0%} of pixels "
@@ -135,7 +135,7 @@ def read_instances(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
             f"{content} holds more than 256 colours, as a photograph does; expected a mask of instance numbers"
         )
     array = np.asarray(picture)
-    label = (array.any(axis=-1) if array.ndim == 3 else array != 0).astype(np.uint8)
+    label = np.asarray(array.any(axis=-1) if array.ndim == 3 else array != 0, dtype=np.uint8)
     return label, +_counted(label), {}
 
 

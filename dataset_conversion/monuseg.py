@@ -14,6 +14,7 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -37,20 +38,24 @@ TEST_PATIENTS = (
 
 
 def discover(files: list[File]) -> Found:
-    tiles, outlines, unneeded, missing, notes = [], [], [], {}, []
+    tiles: list[File] = []
+    outlines: list[File] = []
+    unneeded: list[File] = []
+    missing: dict[str, Sequence[File]] = {}
+    notes: list[str] = []
     for file in files:
         suffix = PurePosixPath(file.name).suffix.lower()
         if suffix == ".xml":
             outlines.append(file)
         elif is_picture(file) or suffix in (".mat", ".npy"):
-            drawn = plain(file.folders[-1]) in MASKS | {"binarymask", "boundarie", "colormask"}
-            (unneeded if drawn or suffix not in (".tif", ".tiff", ".png") else tiles).append(file)
+            in_masks = plain(file.folders[-1]) in MASKS | {"binarymask", "boundarie", "colormask"}
+            (unneeded if in_masks or suffix not in (".tif", ".tiff", ".png") else tiles).append(file)
     cases = []
     for part in ("train", "test", None):
-        images, drawn = ([f for f in found if _part(f) == part] for found in (tiles, outlines))
+        images, outlined = ([f for f in found if _part(f) == part] for found in (tiles, outlines))
         pairs = pair(
             index(images, _ID + r"\.(tiff?|png)", "TCGA-18-5592-01Z-00-DX1.tif"),
-            index(drawn, _ID + r"\.xml", "TCGA-18-5592-01Z-00-DX1.xml"),
+            index(outlined, _ID + r"\.xml", "TCGA-18-5592-01Z-00-DX1.xml"),
             missing,
             "outline file",
         )
@@ -102,7 +107,8 @@ def rasterise(content: Content, shape: tuple[int, int]) -> tuple[np.ndarray, Cou
         raise UserError(f"{content} is not a complete XML file ({error}); download it again") from error
     if not regions:
         raise UserError(f"{content} holds no outlines (Annotation/Regions/Region)")
-    label, counts = np.zeros(shape, np.uint8), Counter()
+    label = np.zeros(shape, np.uint8)
+    counts: Counter[str] = Counter()
     for region in regions:
         name = region.get("Id", "?")
         try:

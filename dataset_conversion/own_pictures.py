@@ -56,7 +56,7 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
             masks = chosen[first + 1]
             if not masks:
                 raise UserError(f"there are no PNG, JPEG, BMP or TIFF pictures in what was given as {part} masks")
-            pairs = pair_by_name(images, masks, missing, "mask")
+            pairs: dict[File, File | None] = {**pair_by_name(images, masks, missing, "mask")}
         else:
             pairs = dict.fromkeys(images)
         names = case_names(list(pairs))
@@ -207,8 +207,9 @@ def _colour(text: Sequence[str], name: str) -> tuple[int, int, int]:
     joined = ",".join(text)
     try:
         if re.fullmatch(r"\d{1,3}(,\d{1,3}){2}", joined) and max(map(int, text)) < 256:
-            return tuple(map(int, text))
-        return ImageColor.getcolor(joined, "RGB")
+            red, green, blue = map(int, text)
+            return red, green, blue
+        return ImageColor.getrgb(joined)[:3]
     except ValueError as error:
         raise UserError(
             f"--colours: {joined!r} of {name} is not a colour; write red,green,blue from 0 to 255"

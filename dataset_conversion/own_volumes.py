@@ -68,7 +68,7 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
     by_channel = _channel_patterns(channels)
     cases: list[Case] = []
     missing: dict[str, Sequence[File]] = {}
-    used = [[] for _ in patterns]
+    used: list[list[File]] = [[] for _ in patterns]
     for part, first in (("train", 0), ("test", 2)):
         if part == "test" and not test:
             break

@@ -42,7 +42,7 @@ def index(files: Iterable[File], pattern: str, example: str, *, skip: str = r"(?
     Raises:
         UserError: A file has another name, or two have the same id.
     """
-    found = {}
+    found: dict[str, File] = {}
     for file in files:
         if re.fullmatch(skip, file.basename, re.IGNORECASE):
             continue
@@ -147,8 +147,8 @@ def find_pairs(
     chosen = best[0][2:]
     found = pair(*indexed(chosen), missing)
     again = [f for f in files if is_picture(f) and plain(f.folders[-1]) in _DRAWN and f.stem in _stems(found)]
-    for _, _, *other in ranked:
-        if tuple(other) != tuple(chosen) and all(ids.keys() <= found.keys() for ids in indexed(tuple(other))):
-            again += by_folder[other[0]] + by_folder[other[1]]
+    for _, _, one, other in ranked:
+        if (one, other) != tuple(chosen) and all(ids.keys() <= found.keys() for ids in indexed((one, other))):
+            again += by_folder[one] + by_folder[other]
     shown = (by_folder[folder][0].parent for folder in chosen)
     return "{}/ with {}/".format(*shown), found, again

@@ -52,7 +52,7 @@ class _Patient:
         """Image and label of one slice, each drawn on a grid three times finer and averaged."""
         fine = 3
         ny, nx = (n * fine for n in SHAPE[1:])
-        y, x = np.meshgrid(np.arange(ny), np.arange(nx), indexing="ij")
+        y, x = np.meshgrid(np.arange(float(ny)), np.arange(float(nx)), indexing="ij")
         x, y = (x - nx / 2) * SPACING[0] / fine, (y - ny / 2) * SPACING[1] / fine
         tissue = np.full(x.shape, 4.0)
         body = _inside(x, y, 0, 0, *self.body)

@@ -56,8 +56,8 @@ def _without_warnings() -> Iterator[None]:
 def _open_with_pillow(content: Content) -> Image.Image:
     try:
         with _without_warnings(), Image.open(io.BytesIO(content.data), formats=FORMATS) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise UserError(f"{content} holds {picture.n_frames} frames; expected a single picture")
+            if (frames := getattr(picture, "n_frames", 1)) > 1:
+                raise UserError(f"{content} holds {frames} frames; expected a single picture")
             picture.load()
             if picture.format == "PNG" and content.data[24] > 8:  # Pillow reduces 16-bit RGB to 8 bits silently
                 picture.info["bits"] = content.data[24]

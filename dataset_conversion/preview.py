@@ -73,7 +73,7 @@ def _fit(text: str) -> str:
 def _tile(folder: Path, result: Result) -> Image.Image:
     image, label = _slice(folder, result)
     scale = TILE / max(image.size)
-    size = tuple(max(1, round(edge * scale)) for edge in image.size)
+    size = max(1, round(image.size[0] * scale)), max(1, round(image.size[1] * scale))
     tile = np.array(image.resize(size, Image.Resampling.BILINEAR))
     if label is None:
         return Image.fromarray(tile)
@@ -100,11 +100,11 @@ def _slice(folder: Path, result: Result) -> tuple[Image.Image, np.ndarray | None
             image = _grey(np.asarray(picture)) if picture.mode.startswith("I") else picture.convert("RGB")
         label = None if result.label is None else np.asarray(Image.open(folder / result.label))
         return image, label
-    array = np.asanyarray(nib.load(folder / result.image).dataobj)
-    array = array.reshape(array.shape[:3])
-    depth, label = array.shape[2] // 2, None
+    array = np.asanyarray(nib.Nifti1Image.from_filename(folder / result.image).dataobj)
+    array = array.reshape(*array.shape[:3])
+    depth, label = array.shape[-1] // 2, None
     if result.label is not None:
-        labels = np.asanyarray(nib.load(folder / result.label).dataobj).reshape(array.shape)
+        labels = np.asanyarray(nib.Nifti1Image.from_filename(folder / result.label).dataobj).reshape(array.shape)
         depth = int((labels > 0).sum((0, 1)).argmax()) if (labels > 0).any() else depth
         label = labels[..., depth].T.astype(np.int64)
     return _grey(array[..., depth].T), label

@@ -98,9 +98,9 @@ class File:
                 raise UserError(f"{self} is cut off in the archive; download it again")
             return content
         if self.container.is_dir():
-            return (self.container / self.member).read_bytes()
+            return (self.container / str(self.member)).read_bytes()
         try:
-            return open_zip(self.container).read(self.member)
+            return open_zip(self.container).read(str(self.member))
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"{self} cannot be read from the archive ({error}); download it again") from error
 

@@ -4,10 +4,12 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nnunet_attn.dataset_conversion.case_work import Result
 from nnunet_attn.dataset_conversion.cases import Found, some
 from nnunet_attn.dataset_conversion.listing import Source
+from nnunet_attn.dataset_conversion.sources import File
 
 
 def reading(source: Source, found: Found) -> list[str]:
@@ -15,11 +17,11 @@ def reading(source: Source, found: Found) -> list[str]:
 
     Folders whose names differ only in numbers share a line.
     """
-    roles = {}
+    roles: dict[File, str] = {}
     for case in found.cases:
         roles |= dict.fromkeys(case.label, "labels") | dict.fromkeys(case.image, "images")
-    folders = defaultdict(Counter)
-    together = defaultdict(set)
+    folders: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    together: defaultdict[str, set[str]] = defaultdict(set)
     for file in dict.fromkeys(source.files):
         pattern = re.sub(r"\d+", "#", file.parent)
         together[pattern].add(file.parent)
@@ -32,7 +34,7 @@ def reading(source: Source, found: Found) -> list[str]:
     return lines
 
 
-def summarise(results: Sequence[Result], labels: Mapping[str, int]) -> dict[str, object]:
+def summarise(results: Sequence[Result], labels: Mapping[str, int]) -> dict[str, Any]:
     """Sizes, share of each label in all pixels, and notes.
 
     Args:
@@ -57,7 +59,8 @@ def results_size(shape: Sequence[int]) -> str:
 
 
 def _notes(results: Sequence[Result]) -> list[str]:
-    counts, files = Counter(), defaultdict(list)
+    counts: Counter[str] = Counter()
+    files: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
         for text, count in result.notes.items():
             counts[text] += count

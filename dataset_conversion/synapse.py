@@ -21,6 +21,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from nnunet_attn.dataset_conversion.cases import Case, Encoded, Found
 from nnunet_attn.dataset_conversion.command import main
@@ -89,7 +90,7 @@ def discover(files: list[File], *, repackaged_order: str | None, spacing: Sequen
 def _original(volumes: list[File]) -> Found:
     """Pair files by name, whatever the folders are called; volumes of the test set have no labels."""
     kinds: dict[str, list[File]] = {"img": [], "label": []}
-    testing = []
+    testing: list[File] = []
     for file in volumes:
         match = re.fullmatch(_VOLUME, file.basename, re.IGNORECASE)
         if match is None:
@@ -100,7 +101,8 @@ def _original(volumes: list[File]) -> Found:
         tested = {plain(folder) for folder in file.folders} & {"testing", "imagest"} or int(match["id"]) > 40
         (testing if kind == "img" and tested else kinds[kind]).append(file)
     images, labels = (index(kinds[kind], _VOLUME, f"{kind}0001.nii.gz") for kind in kinds)
-    cases, missing = [], {}
+    cases: list[Case] = []
+    missing: dict[str, Sequence[File]] = {}
     for number, (image, label) in pair(images, labels, missing, "label").items():
         if int(number) not in KNOWN:
             raise UserError(f"{image} {_UNKNOWN}")
@@ -200,7 +202,7 @@ def make_converter(
         raise UserError(f"files in the order of {label_order} hold 8 organs, not 13; give --organs 8")
     check_spacing(spacing)
     names = EIGHT if organs == 8 else tuple(ORGANS)
-    settings = {"repackaged_order": label_order, "spacing": spacing}
+    settings: dict[str, Any] = {"repackaged_order": label_order, "spacing": spacing}
     return Converter(
         key="synapse",
         channels=("CT",),

@@ -23,17 +23,18 @@ def target_folder(
         raise UserError(f"DATASET_ID must be between 1 and 999, got {dataset_id}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise UserError(f"--name may hold letters, digits, - and _ only, got {name!r}")
-    results = None
+    results: str | None = None
     if raw_folder is None:
         if not os.environ.get("nnUNet_raw"):
             raise UserError(
                 "the environment variable nnUNet_raw is not set; set it to nnU-Net's folder of raw datasets"
             )
         raw_folder = Path(os.environ["nnUNet_raw"])
-        preprocessed_folder = preprocessed_folder or os.environ.get("nnUNet_preprocessed")
+        if preprocessed_folder is None and os.environ.get("nnUNet_preprocessed"):
+            preprocessed_folder = Path(os.environ["nnUNet_preprocessed"])
         results = os.environ.get("nnUNet_results")
     target = Path(raw_folder) / f"Dataset{dataset_id:03d}_{name}"
-    for folder in filter(None, (raw_folder, preprocessed_folder, results)):
+    for folder in [str(f) for f in (raw_folder, preprocessed_folder, results) if f]:
         for other in sorted(Path(folder).glob(f"Dataset{dataset_id:03d}*")):
             if other.name != target.name:
                 raise UserError(

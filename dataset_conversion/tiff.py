@@ -8,6 +8,7 @@ colours, from the number of samples, PhotometricInterpretation and ExtraSamples.
 import io
 import logging
 import struct
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -38,7 +39,7 @@ def open_tiff(content: Content) -> tuple[Image.Image, bool]:
     before, logger.propagate = logger.propagate, False
     try:
         with tifffile.TiffFile(io.BytesIO(content.data)) as file:
-            pages = [page for page in file.pages if not _is_reduced(page)]
+            pages: list[Any] = [page for page in file.pages if not _is_reduced(page)]
             if not pages:
                 raise UserError(f"{content} is not a complete picture (it holds no frame); download it again")
             if len(pages) > 1:
@@ -60,7 +61,7 @@ def open_tiff(content: Content) -> tuple[Image.Image, bool]:
         logger.propagate = before
 
 
-def _is_reduced(page: tifffile.TiffPage) -> bool:
+def _is_reduced(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
     """Whether the page is a thumbnail of another page."""
     return bool(getattr(page, "subfiletype", 0) & 1)
 
@@ -82,7 +83,7 @@ def _as_picture(array: np.ndarray, page: tifffile.TiffPage, content: Content) ->
     if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and samples > 1:
         array = np.moveaxis(array.reshape(samples, *array.shape[-2:]), 0, -1)
     if photometric == tifffile.PHOTOMETRIC.PALETTE and samples == 1 and page.bitspersample <= 8:
-        return Image.fromarray((page.colormap >> 8).astype(np.uint8).T[array])
+        return Image.fromarray((np.asarray(page.colormap) >> 8).astype(np.uint8).T[array])
     if photometric not in _GREY | _COLOUR or samples > 4:
         raise UserError(
             f"{content} holds {samples} samples per pixel of kind {getattr(photometric, 'name', photometric)}; "

@@ -101,9 +101,17 @@ def _decompressed(content: Content) -> bytes:
         raise UserError(f"{content} is truncated or damaged ({error}); download it again") from error
 
 
+def _counted(labels: np.ndarray) -> np.ndarray:
+    """Number of voxels of each value from 0 to 255."""
+    counts = np.zeros(256, np.int64)
+    for part in labels.T:  # slice by slice, since bincount makes 64-bit copies
+        counts += np.bincount(part.ravel(), minlength=256)
+    return counts
+
+
 def encoded(images: Sequence[bytes], label: bytes, labels: np.ndarray, facts: dict | None = None) -> Encoded:
     """The files of a case, with the number of voxels of each label."""
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
+    counts = _counted(labels)
     pixels = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     empty = Counter({EMPTY: 1}) if set(pixels) <= {0} else Counter()
     return Encoded(tuple(images), label, labels.shape, pixels, empty, facts or {})
@@ -126,8 +134,7 @@ def check_labels(array: np.ndarray, expected: int | Sequence[int], content: Cont
         wrong = array[labels != array].flat[0]
         raise UserError(f"{content} holds the label value {wrong}; expected whole numbers from 0 to 255")
     allowed = range(expected + 1) if isinstance(expected, int) else expected
-    counts = sum(np.bincount(part.ravel(), minlength=256) for part in labels.T)  # bincount makes 64-bit copies
-    unknown = sorted(set(np.flatnonzero(counts).tolist()) - set(allowed))
+    unknown = sorted(set(np.flatnonzero(_counted(labels)).tolist()) - set(allowed))
     if unknown:
         raise UserError(
             f"{content} holds the label values {unknown}; expected {sorted(allowed)}; is this the right file?"
@@ -236,7 +243,8 @@ def encode_arrays(
     Raises:
         UserError: A file is unreadable, shapes differ or a label value is unknown.
     """
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     for content in contents:
         image, label = read_arrays(content)
         if image.ndim == label.ndim + 1 and image.shape[-1] == 3 and (image == image[..., :1]).all():

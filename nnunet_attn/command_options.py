@@ -17,6 +17,7 @@ text everywhere. Where nnU-Net has such an option, its name is used (``-c``, ``-
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 
 def default_processes() -> int:
@@ -58,7 +59,7 @@ def add_device(parser: Parser, default: str | None = "cpu") -> None:
 
 def add_output(parser: Parser, what: str, *, required: bool = False) -> None:
     """``--output``; ``what`` describes the output and its default."""
-    more = {"required": True} if required else {}  # a group of alternatives takes no such argument
+    more: dict[str, Any] = {"required": True} if required else {}  # a group of alternatives takes no such argument
     parser.add_argument("-o", "--output", type=Path, metavar="PATH", help=what, **more)
 
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=text, description=text)
-        needed = {"nargs": "?"} if name == "list" else {}
+        needed: dict[str, Any] = {"nargs": "?"} if name == "list" else {}
         about = "the study file, or the name of a study of this package"
         sub.add_argument("study", type=Path, metavar="STUDY.yaml", help=about, **needed)
         sub.add_argument("--folder", type=Path, metavar="FOLDER", help="folder of the study (default: its name, "

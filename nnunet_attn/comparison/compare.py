@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -58,7 +59,7 @@ class Comparison:
     twins: list[Twin]
     own_effects: list[OwnEffect]
     doubts: dict[str, list[str]]
-    hashes: dict[str, object]
+    hashes: dict[str, Any]
     images: Path | None
 
     @property
@@ -165,12 +166,13 @@ def compare(
     rules, raw = Rules(classes, tolerance=tolerance), nnunet_folder("nnUNet_raw", name)
     if test is None:
         gathered = from_validation(models, used, references, rules, surface=surface, processes=processes)
-    elif references is None and raw is None:
-        raise UserError(
-            "--test needs references: set nnUNet_raw (the dataset's labelsTs is used), or give --references"
-        )
     else:
-        gathered = from_test_set(models, test, references or raw / "labelsTs", rules, processes=processes)
+        where = raw / "labelsTs" if references is None and raw is not None else references
+        if where is None:
+            raise UserError(
+                "--test needs references: set nnUNet_raw (the dataset's labelsTs is used), or give --references"
+            )
+        gathered = from_test_set(models, test, where, rules, processes=processes)
 
     found = find_groups([case for _, case in gathered.scores[models[0].name]], groups, dataset=name)
     runs = {row.name: [gathered.scores[run.name] for run in row.runs] for row in rows}

@@ -30,13 +30,14 @@ def learning_curves(folds: Sequence[Fold]) -> Curves:
     epochs = np.array(sorted(common), dtype=int)
     if len(epochs) > POINTS:
         epochs = epochs[np.unique(np.linspace(0, len(epochs) - 1, POINTS).round().astype(int))]
-    curves = {}
+    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     for quantity in QUANTITIES:
         values = [[getattr(fold.epochs[e], quantity) for e in epochs.tolist()] for fold in folds]
         array = np.array([[np.nan if v is None else v for v in line] for line in values], dtype=float)
         array = array.reshape(len(folds), len(epochs))
         gap = np.isnan(array).any(axis=0)
         shown = np.where(gap, 0.0, array)
-        parts = (shown.mean(0), shown.min(0), shown.max(0)) if len(folds) else (np.array([]),) * 3
-        curves[quantity] = tuple(np.where(gap, np.nan, part) for part in parts)
+        none = np.array([])
+        mean, low, high = (shown.mean(0), shown.min(0), shown.max(0)) if len(folds) else (none, none, none)
+        curves[quantity] = np.where(gap, np.nan, mean), np.where(gap, np.nan, low), np.where(gap, np.nan, high)
     return Curves(epochs, curves)

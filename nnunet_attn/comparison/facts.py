@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from nnunet_attn.comparison.results import NOT_RECORDED, Fold, Model
 from nnunet_attn.comparison.rows import Row
@@ -85,6 +86,10 @@ def _pretrained(fold: Fold) -> str:
     return content["file"] if isinstance(content, dict) else str(content)
 
 
+def _setting(fold: Fold, key: str) -> str | None:
+    return _plain(fold.settings[key]) if key in fold.settings else None
+
+
 def read_facts(row: Row, used: Sequence[str]) -> Facts:
     """Collect what the compared folds of all repeats of a row have recorded.
 
@@ -105,10 +110,7 @@ def read_facts(row: Row, used: Sequence[str]) -> Facts:
     epochs = common("epochs", lambda f: f.settings.get("num_epochs"))
     iterations = common("iterations", lambda f: f.settings.get("num_iterations_per_epoch"))
     known = epochs and iterations and epochs.isdigit() and iterations.isdigit()
-    recipe = {
-        title: common(title, lambda f, key=key: _plain(f.settings[key]) if key in f.settings else None)
-        for title, key in RECIPE.items()
-    }
+    recipe = {title: common(title, partial(_setting, key=key)) for title, key in RECIPE.items()}
     environment = {
         "GPU": common("GPU", lambda f: f.settings.get("gpu_name") or ("none (CPU)" if _on_cpu(f) else None)),
         "torch": common("torch", lambda f: f.settings.get("torch_version")),
@@ -125,7 +127,7 @@ def read_facts(row: Row, used: Sequence[str]) -> Facts:
     }
     return Facts(
         plans=_plans(row.model),
-        schedule=(int(epochs), int(iterations)) if known else None,
+        schedule=(int(epochs), int(iterations)) if epochs and iterations and known else None,
         mirroring=common("mirroring", lambda f: f.settings.get("inference_allowed_mirroring_axes")),
         recipe={title: value or NOT_RECORDED for title, value in recipe.items()},
         environment={title: value or NOT_RECORDED for title, value in environment.items()},

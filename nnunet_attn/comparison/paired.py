@@ -9,6 +9,7 @@ is not known which cases belong to one patient or video, no claim is made at all
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def compare_with_baseline(scores: Scores) -> pd.DataFrame:
     return pd.DataFrame([line | asdict(found) for line, found in result])
 
 
-def can_show(d: Mapping[str, object]) -> bool:
+def can_show(d: Mapping[str, Any]) -> bool:
     """Whether a line of ``compare_with_baseline`` could have been significant at all; otherwise its p is no result."""
     return d["smallest_p"] < ALPHA
 

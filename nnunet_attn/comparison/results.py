@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from nnunet_attn.comparison.training_log import Epoch, read_training_log
 from nnunet_attn.errors import UserError
@@ -23,7 +24,7 @@ def digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: Path) -> dict | list:
+def read_json(path: Path) -> Any:
     """Content of a JSON file.
 
     Raises:
@@ -94,10 +95,10 @@ class Model:
         return [fold for fold in self.folds.values() if fold.problem is None]
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """The configuration's settings in the plans, with inheritance resolved."""
-        resolved: dict[str, object] = {}
-        name = self.configuration
+        resolved: dict[str, Any] = {}
+        name: str | None = self.configuration
         while name is not None:
             level = self.plans["configurations"][name]
             resolved = level | resolved
@@ -138,16 +139,17 @@ def _read_fold(model: Path, name: str, classes: Classes, ending: str, expected: 
     planned, done = int(settings.get("num_epochs", 0)), log.ended
     summary = folder / "validation" / "summary.json"
     cases: dict = {}
+    problem: str | None
     if not (folder / "checkpoint_final.pth").is_file() and not 0 < planned <= done:
         problem = f"training not finished ({done} of {planned or '?'} epochs logged)"
     elif not summary.is_file():
         problem = "not validated (validation/summary.json is missing)"
     else:
         cases = summary_scores(summary, classes, ending)
-        missing = sorted(set(expected or ()) - set(cases))
-        problem = (
-            f"validation lacks {len(missing)} of {len(expected)} cases, the first is {missing[0]}" if missing else None
-        )
+        missing = sorted(set(expected) - set(cases)) if expected else []
+        problem = None
+        if missing:
+            problem = f"validation lacks {len(missing)} of {len(expected or ())} cases, the first is {missing[0]}"
     return Fold(name, problem, cases, log.training_cases, log.epochs, settings, record)
 
 
@@ -176,8 +178,8 @@ def read_model(folder: Path, folds: list[str], splits: list[dict] | None) -> Mod
     fingerprint = folder / "dataset_fingerprint.json"
     read = {}
     for name in folds:
-        known = splits is not None and name.isdigit() and int(name) < len(splits)
-        expected = splits[int(name)]["val"] if known else None
+        known = splits[int(name)] if splits is not None and name.isdigit() and int(name) < len(splits) else None
+        expected = known["val"] if known else None
         read[name] = _read_fold(folder, name, classes, dataset["file_ending"], expected)
     return Model(
         folder=folder,

@@ -4,6 +4,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -23,7 +24,7 @@ GREY = "#555555"
 COLOURS = ("#0072B2", "#D55E00", "#00805F", "#A8487F", "#7A5C00", "#5B3A8E", "#1C7C8C")
 MARKERS = "osD^vP*X"
 DOTS = 2000  # of a figure; more become one picture within the SVG, which would be tens of megabytes otherwise
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "nnunet_attn", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     "axes.edgecolor": GREY, "axes.titlesize": 9,
 }  # fmt: skip
@@ -198,7 +199,7 @@ def curves_plot(rows: Sequence[Row], used: Sequence[str], folder: Path) -> list[
         axes.set(xlabel="epoch", title=title)
         axes.grid(color="#dddddd", linewidth=0.6)
     handles, labels = panels[0].get_legend_handles_labels()
-    place = dict(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(rows)))
+    place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(rows)))
     figure.legend(handles, labels, fontsize=8, frameon=False, **place)
     figure.tight_layout()
     return save_figure(figure, folder, "learning_curves")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -71,7 +72,7 @@ def cost_plot(sides: Sequence[Side], rows: Sequence[str], folder: Path) -> Path 
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    place = dict(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(4, len(handles)))
+    place: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=min(4, len(handles)))
     figure.legend(list(handles.values()), list(handles), fontsize=8, frameon=False, **place)
     figure.tight_layout()
     return save_figure(figure, folder, "dice_against_time")[0]

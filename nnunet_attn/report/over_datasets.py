@@ -75,7 +75,11 @@ def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
     """One sentence for each row except the baseline."""
     texts = []
     for row in rows[1:]:
-        better, worse, none, blind, weak = [], [], [], [], []
+        better: list[str] = []
+        worse: list[str] = []
+        none: list[str] = []
+        blind: list[str] = []
+        weak: list[str] = []
         for side in sides:
             d = side.differences[(side.differences.row == row) & side.differences.primary]
             if d.empty:

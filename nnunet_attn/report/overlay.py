@@ -40,7 +40,7 @@ class Row:
 
 def class_colours(labels: Mapping[str, int]) -> dict[str, tuple[float, float, float]]:
     """One colour per class, the same in every figure with the same classes."""
-    palette = [to_rgb(c) for c in (COLOURS if len(labels) <= len(COLOURS) else colormaps["tab20"].colors)]
+    palette = [to_rgb(c) for c in (COLOURS if len(labels) <= len(COLOURS) else colormaps["tab20"](range(20)))]
     return {name: palette[i % len(palette)] for i, name in enumerate(labels)}
 
 

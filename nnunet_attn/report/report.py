@@ -67,7 +67,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
         Text(overview),
         *(Text(verdict.in_words(tables.short), emphasis=True) for verdict in c.verdicts),
         verdict_table(tables),
-        *([Items(of)] if (of := sources(tables)) else []),
+        *([Items(cited_in)] if (cited_in := sources(tables)) else []),
         Heading("The rows"),
         tables.overview(),
         Heading("What to doubt"),
@@ -109,8 +109,16 @@ def _typical_cases(c: Comparison, tables: Tables, folder: Path) -> list[Block]:
         try:
             cases = [(image_files(c.images, case), case) for case in chosen["case"]]
             titles = dict(zip(chosen["case"], chosen["which"], strict=True))
-            drawn = {"labels": c.labels.drawn, "classes": c.labels, "titles": titles}
-            overlay(cases, columns, picture, **drawn, select="disagreement", dpi=110)
+            overlay(
+                cases,
+                columns,
+                picture,
+                labels=c.labels.drawn,
+                classes=c.labels,
+                titles=titles,
+                select="disagreement",
+                dpi=110,
+            )
         except (UserError, KeyError) as error:
             result.append(Text(f"No pictures: {error}."))
             continue
@@ -140,7 +148,7 @@ def _method(c: Comparison) -> list[Block]:
 
 
 def _provenance(c: Comparison) -> list[Block]:
-    rows = [[name, value or "not at hand"] for name, value in c.hashes.items() if name != "plans"]
+    rows = [[name, value or "not found"] for name, value in c.hashes.items() if name != "plans"]
     rows += [[f"plans of {name}", value] for name, value in c.hashes["plans"].items()]
     return [
         Heading("Provenance"),
@@ -173,7 +181,7 @@ def write_report(comparison: Comparison, folder: Path, *, published: bool = Fals
     content = {"format": 1, "command": command(), "packages": packages, **comparison.to_json()}
     write_json(folder / "comparison.json", content)
     (folder / "references.bib").write_text("\n\n".join(c.bibtex for c in cited(comparison)) + "\n", encoding="utf-8")
-    content = blocks(comparison, folder, published=published)
+    document = blocks(comparison, folder, published=published)
     names = {short: name for name, short in Tables(comparison).short.items()}
-    (folder / "report.md").write_text(to_markdown(title, content), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(title, content, folder, names), encoding="utf-8")
+    (folder / "report.md").write_text(to_markdown(title, document), encoding="utf-8")
+    (folder / "report.html").write_text(to_html(title, document, folder, names), encoding="utf-8")

@@ -95,7 +95,7 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
     for name, labels in classes.values.items():
         masks = [np.isin(v.array, labels) if len(labels) > 1 else v.array == labels[0] for v in (prediction, reference)]
         masks = [mask & scored for mask in masks]
-        values[name] = score(*masks, prediction.spacing, tolerance=rules.tolerance, protocol=rules.protocol)
+        values[name] = score(masks[0], masks[1], prediction.spacing, tolerance=rules.tolerance, protocol=rules.protocol)
         counts = {key: int(np.count_nonzero(mask)) for key, mask in zip(("n_pred", "n_ref"), masks, strict=True)}
         values[name] |= counts
         if prediction.unit == "mm" and reference.array.ndim == 3:

@@ -176,12 +176,12 @@ def summarise(scores: Sequence[Scores], groups: Groups | None = None) -> dict:
             }
             | {key: _mean([v[key] for v in values]) for key in ("ml_pred", "ml_ref") if key in values[0]}
         )
-    means = ([c[metric] for c in classes.values() if c[metric] is not None] for metric in METRICS)
-    intervals = {name: {} for name in (*classes, "foreground_mean")}
-    for metric, values in columns.items():
+    means = ([m for c in classes.values() if (m := c[metric]) is not None] for metric in METRICS)
+    intervals: dict[str, dict] = {name: {} for name in (*classes, "foreground_mean")}
+    for metric, column in columns.items():
         for i, name in enumerate(classes):
-            intervals[name][metric] = _ends(mean_interval(values[:, i], index))
-        intervals["foreground_mean"][metric] = _ends(mean_interval(values, index))
+            intervals[name][metric] = _ends(mean_interval(column[:, i], index))
+        intervals["foreground_mean"][metric] = _ends(mean_interval(column, index))
     return {
         "mean": classes,
         "foreground_mean": dict(zip(METRICS, map(_mean, means), strict=True)),

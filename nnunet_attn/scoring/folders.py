@@ -133,7 +133,7 @@ def files_by_case(folder: Path, ending: str | None = None) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
     files = sorted(path for path in folder.iterdir() if file_ending(path) and not path.name.startswith("."))
-    endings = {file_ending(path) for path in files} if ending is None else {ending}
+    endings = {e for path in files if (e := file_ending(path))} if ending is None else {ending}
     if not endings:
         raise UserError(f"{folder} holds no label maps ({', '.join(ENDINGS)})")
     if len(endings) > 1:

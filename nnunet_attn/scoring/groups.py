@@ -73,7 +73,7 @@ def find_groups(
     frames = {case: FRAME.fullmatch(case) for case in cases}
     if all(frames.values()):
         return Groups(
-            {c: m[1] for c, m in frames.items()},
+            {c: m[1] for c, m in frames.items() if m},
             "group",
             "by the part of the name before _frame, _slice or _time",
             True,

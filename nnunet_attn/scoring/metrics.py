@@ -108,7 +108,8 @@ def surface_distances(
     sampling = _sampling(spacing, prediction.ndim)
     if not (prediction.any() and reference.any()):
         raise ValueError("the distance to an empty mask is undefined")
-    return _pooled(*map(_border, _crop(prediction, reference)), sampling)
+    prediction, reference = _crop(prediction, reference)
+    return _pooled(_border(prediction), _border(reference), sampling)
 
 
 def dice(prediction: np.ndarray, reference: np.ndarray) -> float:
@@ -149,7 +150,7 @@ def relative_volume_difference(predicted: float, present: float) -> float:
 def rvd(prediction: np.ndarray, reference: np.ndarray) -> float:
     """Signed relative volume difference; NaN if the reference is empty."""
     prediction, reference = _masks(prediction, reference)
-    return relative_volume_difference(np.count_nonzero(prediction), np.count_nonzero(reference))
+    return relative_volume_difference(int(np.count_nonzero(prediction)), int(np.count_nonzero(reference)))
 
 
 def nsd(
@@ -200,7 +201,7 @@ def score(
     if predicted and present:
         extent = _crop(prediction, reference)
         result["Dice"], result["IoU"] = dice(*extent), iou(*extent)
-        borders = [_border(mask) for mask in extent]
+        borders = _border(extent[0]), _border(extent[1])
         voxels = _pooled(*borders, np.ones_like(sampling))
         result["HD95_voxel"] = float(np.percentile(voxels, 95))
         if protocol == "nnunet":
