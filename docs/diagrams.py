@@ -147,12 +147,13 @@ def diff_ca(path: Path) -> None:
 def mix_att(path: Path) -> None:
     boxes: list[Box] = [("image", 0, 0, "image", "plain")]
     arrows: list[Arrow] = [("image", "s0"), ("image", "p2")]
+    more, mixing = "\n+ g DMK", "\n+ g MixAtt"
     for i, stride in enumerate((1, 2, 4, 8, 16)):
         ours = stride >= 4
-        boxes.append((f"s{i}", 2, i, f"host's stage{', + g DMK' if ours else ''}\n1/{stride}", "plain"))
+        boxes.append((f"s{i}", 2, i, f"host's stage 1/{stride}{more if ours else ''}", "plain"))
         if i < 4:
             arrows.append((f"s{i}", f"s{i + 1}"))
-            boxes += [(f"d{i}", 4, i, f"host's stage{', + g MixAtt' if ours else ''}\n1/{stride}",
+            boxes += [(f"d{i}", 4, i, f"host's stage 1/{stride}{mixing if ours else ''}",
                        "attention" if ours else "plain"), (f"h{i}", 5, i, "head", "out")]  # fmt: skip
             arrows.append((f"d{i}", f"h{i}"))
             arrows.append((f"d{i + 1}" if i < 3 else "f4", f"d{i}"))
