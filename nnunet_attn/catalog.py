@@ -355,10 +355,10 @@ ENTRIES: tuple[Entry, ...] = (
         family="fias",
         trainer="nnUNetTrainerMixAtt",
         network="nnunet_attn.architectures.mix_att.MixAttPlainConvUNet",
-        cost=Cost(38_907_645, 17.9554),
+        cost=Cost(38_832_861, 15.2323),
         ablation_costs={
-            "noDMK": Cost(38_190_205, 17.7346),
-            "sumFusion": Cost(34_050_733, 17.2834),
+            "noDMK": Cost(38_115_421, 15.0115),
+            "sumFusion": Cost(33_975_949, 14.5603),
             "noMixAtt": Cost(37_351_965, 14.467),
             "noAttention": Cost(30_061_773, 13.0853),
         },
