@@ -1,7 +1,16 @@
-"""Results printed in the papers. They are shown beside ours, but never compared with them."""
+"""Results printed in the papers. They are shown beside ours, but never compared with them.
 
+``NUMBERS`` are those of our trainers. ``published.csv`` holds every number of the papers' result tables, also of other
+methods; of Dual Cross-Attention only what its abstract prints, since its tables were not at hand.
+"""
+
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
+from nnunet_attn.catalog import FAMILIES
 from nnunet_attn.trainer_names import parse_trainer_name
 
 PROTOCOL = (
@@ -105,6 +114,37 @@ NUMBERS = (
     Published("nnUNetTrainerFIAS_sumFusion", "Synapse", 84.89, 14.22, "arXiv:2411.10881, Table 3 (its text says ACDC)"),
     Published("nnUNetTrainerFIAS_noMixAtt", "Synapse", 82.68, 19.73, "arXiv:2411.10881, Table 3 (its text says ACDC)"),
 )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a paper's result table, as printed: Dice and IoU in %, distances as the paper has them.
+
+    ``group`` is the class (organ), empty for the mean of classes.
+    """
+
+    paper: str
+    table: str
+    row: str
+    dataset: str
+    metric: str
+    group: str
+    value: str
+
+
+@lru_cache(maxsize=1)
+def all_cells() -> Sequence[Cell]:
+    """Every number of the papers' tables, in their order."""
+    with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
+        return tuple(Cell(*line) for line in list(csv.reader(file))[1:])
+
+
+def cells_of(trainer: str, dataset: str) -> list[Cell]:
+    """The result tables of the trainer's paper on a dataset that carries the name."""
+    parsed = parse_trainer_name(trainer)
+    paper = FAMILIES[parsed.family].paper if parsed is not None and parsed.family in FAMILIES else None
+    name = dataset.lower().replace("_", "").replace("-", "")
+    return [cell for cell in all_cells() if cell.paper == paper and cell.dataset.split(" ")[0].lower() in name]
 
 
 def find_published(trainer: str, dataset: str) -> Published | None:

@@ -12,7 +12,8 @@ from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Text
 from nnunet_attn.report.figures import case_titles, short_names
-from nnunet_attn.report.published import PROTOCOL, find_published
+from nnunet_attn.report.paper_differences import paper_differences
+from nnunet_attn.report.published import PROTOCOL, cells_of, find_published
 from nnunet_attn.scoring.groups import INDEPENDENT
 from nnunet_attn.scoring.metrics import DISTANCES, METRICS
 from nnunet_attn.trainer_names import describe_trainer
@@ -270,5 +271,14 @@ class Tables:
                 Heading("Published numbers"),
                 Text("The papers print no results for these trainers on this dataset."),
             ]
-        header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95", "paper"]
-        return [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows)]
+        header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95 (DCAU-Net's: HD)", "paper"]
+        blocks: list[Block] = [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows)]
+        cells = dict.fromkeys(cell for row in c.rows for cell in cells_of(row.trainer, c.dataset))
+        lines = [[x.row, f"{x.paper}, {x.table}", f"{x.metric} {x.group}".strip(), x.value] for x in cells]
+        if lines:
+            table = Table(["method", "paper", "metric", "value"], lines, left=3)
+            blocks.append(Folded("All that the papers' tables print on this dataset", [table]))
+        differing = dict.fromkeys(text for row in c.rows for text in paper_differences(row.trainer))
+        if differing:
+            blocks += [Heading("What still differs from the papers' training", 3), Items([*differing])]
+        return blocks
