@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_attn.blocks.feature_history import FeatureHistory, enlarge, is_exporting, max_pool, smaller
 from nnunet_attn.blocks.options import check_option
-from nnunet_attn.blocks.precision import full_precision
+from nnunet_attn.blocks.precision import autocast_dtype, full_precision
 from nnunet_attn.blocks.recording import Maps, note
 from nnunet_attn.blocks.streaming_attention import logit_and_rms, streaming_attention
 
@@ -184,9 +184,7 @@ class CrossStageAttentionResidual(nn.Module):
         query = (self.query * self.scale).to(torch.promote_types(x.dtype, torch.float32))
         if self.form == "list" or is_exporting():
             return list_attention(sources, x, query, self.projections, **options)
-        device = x.device.type
-        autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else x.dtype
+        dtype = autocast_dtype(x.device) or x.dtype
         matrices = [p.weight.flatten(1).to(dtype) for p in self.projections if not isinstance(p, nn.Identity)]
         out, logits, _ = streaming_attention(x, query, sources, matrices, **options)
         note(self, lambda point: self.attention_maps(logits, history.features))

@@ -6,7 +6,15 @@ import torch
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """Context without autocast on ``device``; on a device that knows none (``meta``), nothing to switch off."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    """Context without autocast on ``device``; on ``meta``, which knows none, nothing to switch off.
+
+    ``torch.amp.is_autocast_available`` is not asked: it breaks the compiled graph in torch 2.6.
+    """
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The type in which autocast multiplies on ``device`` at present; None where it is off."""
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return None
+    return torch.get_autocast_dtype(device.type)
