@@ -104,6 +104,10 @@ def smaller(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(x, y) for x, y in zip(a, b, strict=True))
 
 
+def divides(small: Sequence[int], large: Sequence[int]) -> bool:
+    return all(a % b == 0 for a, b in zip(large, small, strict=True))
+
+
 class FeatureHistory:
     """The history pool: outputs of the stages so far, in causal order (eq. 3).
 
@@ -137,10 +141,6 @@ class FeatureHistory:
         versions = self._pooled[index]
         own = tuple(self.features[index].shape[2:])
         if size not in versions:
-
-            def divides(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-                return all(a % b == 0 for a, b in zip(large, small, strict=True))
-
             chain = [s for s in versions if divides(size, s) and divides(s, own)]
             source = versions[min(chain, key=math.prod, default=own)]
             versions[size] = max_pool(source, size) if torch.compiler.is_compiling() else _MaxPool.apply(source, size)
