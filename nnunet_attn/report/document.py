@@ -231,6 +231,7 @@ def to_text(table: Table, width: int) -> str:
     longest = max(map(len, table.header))
 
     def listed(row: Sequence[str]) -> list[str]:
-        return [row[0], *(f"  {title:{longest}}  {c}" for title, c in zip(table.header[1:], row[1:], strict=True))]
+        cells = zip(table.header[1:], row[1:], strict=True)
+        return [row[0], *(f"  {title:{longest}}  {cell}" for title, cell in cells if cell != "–")]
 
     return "\n".join([*caption, *(line for row in rows for line in listed(row))])

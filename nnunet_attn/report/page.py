@@ -22,7 +22,7 @@ STYLE = (
 @media print {{ :root {{ color-scheme: light; {_variables(LIGHT)} }} }}
 """
     """
-body { margin: 0 auto; max-width: 62rem; padding: 1rem 1.25rem 4rem; color: var(--text); background: var(--ground);
+body { margin: 0 auto; max-width: 66rem; padding: 1rem 1.25rem 4rem; color: var(--text); background: var(--ground);
        font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
@@ -56,8 +56,8 @@ td:first-child, th:first-child { position: sticky; left: 0; background: var(--gr
 td.text:not(:first-child) { white-space: normal; min-width: 6rem; }
 details { margin: .6rem 0; }
 summary { cursor: pointer; }
-@media (min-width: 84rem) {
-  nav { position: fixed; top: 1.5rem; left: max(1rem, calc(50vw - 43rem)); width: 10.5rem; }
+@media (min-width: 86rem) {
+  nav { position: fixed; top: 1.5rem; left: max(.6rem, calc(50vw - 44.5rem)); width: 9.6rem; }
   nav ul { display: block; }
 }
 @media (max-width: 40rem) { body { padding: .5rem .8rem 3rem; } td:first-child, th:first-child { max-width: 8rem; } }

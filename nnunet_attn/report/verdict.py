@@ -14,27 +14,29 @@ def verdict_table(tables: Tables) -> Table:
     attention = {twin.row: twin.difference for twin in c.twins}
     lines = []
     for row in tables.names:
-        line = [tables.short[row], cell_number(tables.summary(row, tables.overall, "Dice")["mean"])]
+        verdict = said[row].said if row in said else "baseline" if row == tables.names[0] else "–"
+        line = [tables.short[row], verdict, cell_number(tables.summary(row, tables.overall, "Dice")["mean"])]
         if row in said:
             d = tested.loc[row]
             line += [with_interval(d["mean"], d.low, d.high), f"{d.wins} of {d.groups}", said[row].p]
         else:
-            line += ["baseline" if row == tables.names[0] else "–", "–", "–"]
+            line += ["–", "–", "–"]
         for found in (own.get(row), attention.get(row)):
             line.append("–" if found is None else with_interval(found.mean, found.low, found.high))
-        lines.append([*line, said[row].said if row in said else "–"])
+        lines.append(line)
     groups = c.groups.plural if c.groups.known else "cases"
     header = [
-        "", "Dice", f"minus {tables.baseline} [95 % interval]", f"better {groups}", "p (Holm)",
-        "network's own, same recipe", "attention's own", "verdict",
+        "", "verdict", "Dice", f"minus {tables.baseline} [95 % interval]", f"better {groups}", "p (Holm)",
+        "network's own, same recipe", "attention's own",
     ]  # fmt: skip
-    empty = [j for j in (5, 6) if all(line[j] == "–" for line in lines)]
+    empty = [j for j in (6, 7) if all(line[j] == "–" for line in lines)]
     kept = [j for j in range(len(header)) if j not in empty]
     return Table(
         [header[j] for j in kept],
         [[line[j] for j in kept] for line in lines],
         f"{tables.overall_title()} of Dice, and paired differences in Dice per case; bold: best mean (no test)",
-        bold=best_cells([line[1:2] for line in lines], ["Dice"]),
+        left=2,
+        bold=best_cells([line[1:3] for line in lines], [None, "Dice"]),
     )
 
 

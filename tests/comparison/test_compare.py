@@ -590,7 +590,7 @@ def test_the_network_is_told_from_the_recipe(tree):
     assert line["attention's own"].startswith("+0.0200 [")
     assert line["better groups"] == "20 of 20"
     assert line["verdict"] == "higher"
-    assert table.bold == {(2, 1)}
+    assert table.bold == {(2, 2)}
     assert len(sources(Tables(result))) == 2
     assert own_effects(Tables(result))[2].rows[0][2] == "+0.0100"
     assert json.dumps(result.to_json()["own_effects"])

@@ -336,6 +336,7 @@ def test_a_table_too_wide_for_the_terminal_is_listed():
         "title", "         Dice  verdict", "DCAUNet   0.9   higher", "stock     0.8        –",
     ]  # fmt: skip
     assert to_text(table, 20).splitlines()[:4] == ["title", "DCAUNet", "  Dice     0.9", "  verdict  higher"]
+    assert to_text(table, 20).splitlines()[4:] == ["stock", "  Dice     0.8"]
 
 
 def test_large_pictures_are_held_as_webp(tmp_path):
