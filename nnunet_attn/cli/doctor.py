@@ -162,7 +162,7 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
     import torch
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
-    from nnunet_attn.cli.estimate import advice, estimate
+    from nnunet_attn.cli.estimate import advice, duration, estimate
     from nnunet_attn.cli.plan import check_dataset
     from nnunet_attn.errors import UserError
     from nnunet_attn.trainer_names import parse_trainer_name
@@ -182,6 +182,8 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     parsed = parse_trainer_name(options.trainer)
     iterations = (parsed.iterations if parsed else None) or 250
+    if device == "cpu" and hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1):
+        yield "note", "load", f"{os.getloadavg()[0]:.0f} processes want this machine's cores: times come out too long"
     for configuration in options.configurations or known:
         try:
             found = estimate(options.trainer, plans, dataset, configuration, device, iterations)
@@ -189,7 +191,7 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
             yield "note", configuration, f"{options.trainer}: {str(error).splitlines()[0]}"
             continue
         patch = "x".join(map(str, found.patch))
-        time = found.problem or f"about {found.seconds:.0f} s an epoch of {iterations} iterations"
+        time = found.problem or f"about {duration(found.seconds)} an epoch of {iterations} iterations"
         text = (
             f"patch {patch}, batch {found.batch}: about {found.memory / 2**30:.1f} GiB of "
             f"{found.available / 2**30:.1f} free on {device}, {time}"
@@ -198,7 +200,8 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
             yield "ok", configuration, text
             continue
         inherits = known[configuration].get("inherits_from")
-        yield "FAIL", configuration, f"{text}; run: {advice(found, options.dataset, options.plans, inherits=inherits)}"
+        spacing = known[inherits or configuration]["spacing"]
+        yield "FAIL", configuration, f"{text}; run: {advice(found, options.dataset, options.plans, spacing, inherits)}"
 
 
 def without_traceback(check: Callable[[], Iterator[Line]]) -> Iterator[Line]:

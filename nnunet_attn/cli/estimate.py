@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,12 +156,21 @@ def estimate(trainer: str, plans: dict, dataset: dict, configuration: str, devic
     return Estimate(configuration, patch, batch, count, fixed + batch * each, available, most, seconds, problem)
 
 
-def advice(found: Estimate, dataset: str, plans: str, *, inherits: str | None = None) -> str:
-    """The command that writes plans which fit, or what else to do."""
+def duration(seconds: float) -> str:
+    """In the unit that one reads."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def advice(found: Estimate, dataset: str, plans: str, spacing: Sequence[float], inherits: str | None = None) -> str:
+    """The command that writes plans which fit; with a smaller patch, for a second look, where no batch of two does."""
+    from nnunet_attn.training.changed_plans import fitting_patch
+
     if found.batch_that_fits >= 2:
         what = f"--batch-size {found.batch_that_fits}"
     else:
-        edges = [max(16, 2 ** int(math.log2(n) - 1)) for n in found.patch]
+        edges = fitting_patch(spacing, [max(8, n // 2) for n in found.patch])
         what = f"--patch-size {' '.join(map(str, edges))} --batch-size 2"
     return (
         f"nnunet-attn plan {dataset} --from {plans} -overwrite_plans_name {plans}Small "

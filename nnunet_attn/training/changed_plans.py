@@ -140,7 +140,12 @@ def small_patch(folder: Path, source: str, configuration: str) -> list[int] | No
     if "patch_size" not in known.get(configuration, {}):
         return None
     spacing, patch = known[configuration]["spacing"], known[configuration]["patch_size"]
-    wish = [min(n, 64 if len(patch) == 2 else 32) for n in patch]
+    return fitting_patch(spacing, [min(n, 64 if len(patch) == 2 else 32) for n in patch])
+
+
+def fitting_patch(spacing: Sequence[float], wish: Sequence[int]) -> list[int]:
+    """The patch next to a wish, as nnU-Net rounds it; ``change_plans`` takes it as it is."""
+    wish = list(wish)
     for _ in range(8):  # rounding one axis may change the number of halvings
         _, _, _, fitting, _ = get_pool_and_conv_props(spacing, wish, MIN_EDGE, 999999)
         if list(map(int, fitting)) == wish:

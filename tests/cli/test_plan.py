@@ -273,7 +273,8 @@ def test_doctor_estimates_a_dataset_and_names_plans_that_fit(images_2d, tmp_path
         assert main(["doctor", "901", "--quick", "-tr", "nnUNetTrainerDCAUNet_1epochs_2iterations"]) == 0
         line = capsys.readouterr().out.splitlines()[-1]
         assert re.search(
-            r"ok\s+2d\s+patch \S+, batch 2: about [\d.]+ GiB of .* about \d+ s an epoch of 2 iterations", line
+            r"ok\s+2d\s+patch \S+, batch 2: about [\d.]+ GiB of .* about [\d.]+ (s|min|h) an epoch of 2 iterations",
+            line,
         )
 
         large = ["-overwrite_plans_name", "LargePlans", "--batch-size", "4000"]
@@ -302,3 +303,14 @@ def test_the_formula_for_memory_gives_what_was_measured():
         ratios += list((SAVED * table.saved_mib + PARAMETERS * table.parameters * 4 / 2**20) / table.peak_mib)
     assert min(ratios) == pytest.approx(0.77, abs=0.01)
     assert max(ratios) == pytest.approx(1.19, abs=0.01)
+
+
+def test_a_smaller_patch_is_one_that_can_be_planned():
+    from nnunet_attn.cli.estimate import Estimate, advice, duration
+    from nnunet_attn.training.changed_plans import fitting_patch
+
+    found = Estimate("3d_fullres", [10, 256, 256], 2, 1, 9e9, 1e9, 0, None)
+    command = advice(found, "27", "nnUNetPlans", [10.0, 1.5, 1.5])
+    assert command.endswith("-c 3d_fullres --patch-size 8 128 128 --batch-size 2")
+    assert fitting_patch([10.0, 1.5, 1.5], [8, 128, 128]) == [8, 128, 128]
+    assert [duration(s) for s in (59.6, 600, 90000)] == ["60 s", "10 min", "25.0 h"]
