@@ -191,7 +191,10 @@ def dataset_lines(options: argparse.Namespace) -> Iterator[Line]:
             yield "note", configuration, f"{options.trainer}: {str(error).splitlines()[0]}"
             continue
         patch = "x".join(map(str, found.patch))
-        time = found.problem or f"about {duration(found.seconds)} an epoch of {iterations} iterations"
+        if found.seconds is None:
+            time = found.problem
+        else:
+            time = f"about {duration(found.seconds)} an epoch of {iterations} iterations"
         text = (
             f"patch {patch}, batch {found.batch}: about {found.memory / 2**30:.1f} GiB of "
             f"{found.available / 2**30:.1f} free on {device}, {time}"
