@@ -21,6 +21,9 @@ class DCAUNetClassifier(nn.Module):
     Shape: (B, in_chans, H, W) -> (B, num_classes)
     """
 
+    pretrained_cfg: dict[str, Any]
+    default_cfg: dict[str, Any]
+
     def __init__(self, in_chans: int = 3, num_classes: int = 1000, drop_rate: float = 0.0):
         super().__init__()
         network = DCAUNet(in_chans, 1)
