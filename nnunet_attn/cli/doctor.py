@@ -9,7 +9,7 @@ an epoch for each configuration, and the command that writes plans which fit whe
 
 Memory comes from the network's own counts by a formula that gave 0.77 to 1.19 of what was measured for 17 networks on a
 CPU (on a GPU it is taken by half for autocast, which was not calibrated). Time comes from one step on one sample,
-scaled; take it for a factor of 1.5, and for more where loading data is the bottleneck.
+scaled; how far it is off was not measured, and time to load data comes on top.
 """
 
 import argparse
