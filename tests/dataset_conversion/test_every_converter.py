@@ -216,7 +216,8 @@ DAMAGES = {
     "label truncated": (lambda image, label: cut(label), r"not a complete (picture|XML file)|truncated or damaged"),
     "image empty": (lambda image, label: image.write_bytes(b""), r"not a complete (picture|NIfTI file)"),
     "label a web page": (
-        lambda image, label: label.write_text("<html>log in<br>"), r"not a complete (picture|XML file|NIfTI file)",
+        lambda image, label: label.write_text("<html>log in<br>"),
+        r"not a complete (picture|PNG, JPEG|XML file|NIfTI file)",
     ),
     "size": (lambda image, label: widen(image), r"its image .* (is \d+x\d+|has \()|lies outside"),
     "type": (lambda image, label: deepen(image), r"more than 8 bits per channel|holds complex64 voxels"),

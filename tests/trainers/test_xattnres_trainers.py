@@ -129,7 +129,7 @@ def initialized_emcad(images_2d, tmp_path, monkeypatch):
                 raise published
             return published
 
-        monkeypatch.setattr("nnunet_attn.training.base.published_weights", published_weights)
+        monkeypatch.setattr("nnunet_attn.training.starting_weights.published_weights", published_weights)
         if value is not None:
             monkeypatch.setenv("NNUNET_ATTN_PRETRAINED", value)
         run = make_trainer(data.dataset_id, "2d", "nnUNetTrainerEMCAD_1epoch")
