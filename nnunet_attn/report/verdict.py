@@ -1,8 +1,11 @@
 """The verdict table, and where a row's difference comes from: the network without the recipe, the attention alone."""
 
+from nnunet_attn.comparison.statistics import Difference
 from nnunet_attn.comparison.twins import percent
 from nnunet_attn.report.document import Block, Heading, Table, Text
 from nnunet_attn.report.tables import Tables, best_cells, cell_number, with_interval
+
+DIFFERENCE = ("Dice per case", "95 % interval", "better / equal / worse")
 
 
 def verdict_table(tables: Tables) -> Table:
@@ -50,20 +53,25 @@ def sources(tables: Tables) -> list[str]:
     ]
 
 
+def difference_cells(difference: Difference) -> list[str]:
+    """The cells below ``DIFFERENCE``."""
+    d = difference
+    interval = f"{cell_number(d.low, 4, '+')} to {cell_number(d.high, 4, '+')}"
+    return [cell_number(d.mean, 4, "+"), interval, f"{d.wins} / {d.ties} / {d.losses}"]
+
+
 def twins(tables: Tables) -> list[Block]:
     """What each network's attention adds, for networks whose twin without attention is a row, too."""
-    lines = []
-    for twin in tables.comparison.twins:
-        d = twin.difference
-        lines.append([
-            tables.short[twin.row], tables.short[twin.twin], cell_number(d.mean, 4, "+"),
-            f"{cell_number(d.low, 4, '+')} to {cell_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
+    lines = [
+        [
+            tables.short[twin.row], tables.short[twin.twin], *difference_cells(twin.difference),
             percent(twin.parameters), percent(twin.step_time),
-        ])  # fmt: skip
+        ]
+        for twin in tables.comparison.twins
+    ]  # fmt: skip
     if not lines:
         return []
-    header = ["", "without its attention", "Dice per case", "95 % interval", "better / equal / worse"]
-    header += ["share of parameters", "share of step time"]
+    header = ["", "without its attention", *DIFFERENCE, "share of parameters", "share of step time"]
     text = (
         "Each network minus the same network without the paper's own attention, under the same recipe: what the "
         "attention itself adds. Intervals without correction for several networks; no claim is made from them."
@@ -73,16 +81,13 @@ def twins(tables: Tables) -> list[Block]:
 
 def own_effects(tables: Tables) -> list[Block]:
     """What each network does under the recipe of a stock row, where both are rows."""
-    lines = []
-    for effect in tables.comparison.own_effects:
-        d = effect.difference
-        lines.append([
-            tables.short[effect.candidate], tables.short[effect.stock], cell_number(d.mean, 4, "+"),
-            f"{cell_number(d.low, 4, '+')} to {cell_number(d.high, 4, '+')}", f"{d.wins} / {d.ties} / {d.losses}",
-        ])  # fmt: skip
+    lines = [
+        [tables.short[effect.candidate], tables.short[effect.stock], *difference_cells(effect.difference)]
+        for effect in tables.comparison.own_effects
+    ]
     if not lines:
         return []
-    header = ["", "plans' network, same recipe", "Dice per case", "95 % interval", "better / equal / worse"]
+    header = ["", "plans' network, same recipe", *DIFFERENCE]
     text = (
         "A row's difference to the baseline mixes network and recipe. Here both have one recipe: what the network "
         "itself adds. Intervals without correction for several networks; no claim is made from them."
