@@ -10,6 +10,7 @@ from nnunet_attn.study.papers import PAPERS
 from nnunet_attn.study.schema import DatasetChoice, Study
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+SPLITS_ASIDE = ".splits_final.json.aside"  # where splits_final.json lies while plans are made
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ def read_splits(study: Study, layout: Layout, choice: DatasetChoice, name: str) 
             raise study.document.error((*choice.place, "splits"), f"{path} has no fold")
         return folds
 
-    present = layout.preprocessed / name / "splits_final.json"
+    aside, present = (layout.preprocessed / name / file for file in (SPLITS_ASIDE, "splits_final.json"))
+    if aside.is_file():
+        present = aside
     wanted = read(choice.splits) if choice.splits is not None else None
     if present.is_file():
         folds = read(present)

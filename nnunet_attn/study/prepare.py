@@ -3,10 +3,14 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
+from nnunet_attn.study.layout import SPLITS_ASIDE
 from nnunet_attn.study.matrix import NETWORK_PLANS
 from nnunet_attn.study.outputs import data_problem, plans_problem
 from nnunet_attn.study.schema import PLANNERS, PlansWithChanges
@@ -45,15 +49,33 @@ def plan(run: "Run") -> dict[str, object]:
     number, wanted = int(run.name[7:10]), run.matrix.plans[run.job.dataset]
     if plans_problem(folder, ()) is not None:
         run.command("nnUNetv2_extract_fingerprint", "-d", number, "-np", _processes(), "--verify_dataset_integrity")
-    splits = run.matrix.splits[run.job.dataset]
-    if splits is not None and not (folder / "splits_final.json").is_file():
-        write_json(folder / "splits_final.json", splits)
     changed = run.matrix.study.datasets[run.job.dataset].changed
-    for name in wanted:
-        _make_plans(run, name, changed)
+    with _splits_aside(folder, run.matrix.splits[run.job.dataset]):
+        for name in wanted:
+            _make_plans(run, name, changed)
     if not (folder / "dataset.json").is_file():
         shutil.copyfile(run.layout.raw / run.name / "dataset.json", folder / "dataset.json")
     return {"plans": wanted}
+
+
+@contextmanager
+def _splits_aside(folder: Path, splits: list[dict] | None) -> Iterator[None]:
+    """Keep the study's folds out of the way of nnU-Net's planners, and put them in place at the end.
+
+    A planner copies the raw dataset's split file, and fails where there are other folds already. After a kill the folds
+    lie aside, where ``read_splits`` and the next call find them.
+    """
+    aside, place = folder / SPLITS_ASIDE, folder / "splits_final.json"
+    if splits is not None and not aside.is_file():
+        if place.is_file():
+            os.replace(place, aside)
+        else:
+            write_json(aside, splits)
+    try:
+        yield
+    finally:
+        if aside.is_file():
+            os.replace(aside, place)
 
 
 def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> None:

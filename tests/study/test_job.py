@@ -14,7 +14,8 @@ import pytest
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.study import commands
-from nnunet_attn.study.job import run_job
+from nnunet_attn.study.commands import Stopped
+from nnunet_attn.study.job import Run, run_job
 from nnunet_attn.study.markers import read_done
 from nnunet_attn.study.states import log_facts
 
@@ -255,3 +256,32 @@ def test_a_full_disk_is_named_and_the_job_goes_on_when_there_is_room(fake, tmp_p
         assert (fake.fold(job) / "checkpoint_final.pth").is_file()
     finally:
         subprocess.run(["umount", str(results)], check=True)
+
+
+def test_the_folds_of_the_study_survive_planning(small, monkeypatch):
+    """nnU-Net's planner copies the raw dataset's split file, and fails where other folds lie already."""
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import _maybe_copy_splits_file
+
+    folder = small.layout.preprocessed / "Dataset901_Blobs"
+    splits, raw = folder / "splits_final.json", small.layout.raw / folder.name / "splits_final.json"
+    wanted = json.loads(splits.read_text())
+    splits.unlink()
+    raw.write_text(json.dumps([{part: fold[part][::-1] for part in fold} for fold in wanted[::-1]]))
+    (small.file.parent / "mine.json").write_text(json.dumps(wanted))
+    text = small.file.read_text().replace("dataset: 901", "dataset: 901\n    splits: mine.json")
+    made = json.loads((folder / "nnUNetPlans.json").read_text())
+    for plans in ("nnUNetPlans", "nnUNetResEncUNetMPlans"):
+        (folder / f"{plans}.json").unlink(missing_ok=True)
+        for stop in (True, False):
+
+            def planner(run, *words, plans=plans, stop=stop, **environment):
+                _maybe_copy_splits_file(str(raw), str(splits))
+                if stop:
+                    raise Stopped
+                (folder / f"{plans}.json").write_text(json.dumps(made))
+
+            monkeypatch.setattr(Run, "command", planner)
+            matrix = small.matrix(text.replace("nnUNetTrainerDCAUNet", f"nnUNetTrainerDCAUNet:{plans}"))
+            job = next(job for job in matrix.jobs.values() if job.kind == "plan")
+            assert run_job(matrix, job.id) == (143 if stop else 0)
+        assert json.loads(splits.read_text()) == wanted
