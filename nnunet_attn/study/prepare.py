@@ -100,7 +100,8 @@ def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> 
     elif name in NETWORK_PLANS:
         run.command("nnunet-attn", "plan", number, "--network", NETWORK_PLANS[name])
     else:
-        run.command("nnUNetv2_plan_experiment", "-d", number, "-pl", PLANNERS[name])
+        # the ResEnc planners set torch's threads to this variable, and 0, a usual setting for trainings, fails there
+        run.command("nnUNetv2_plan_experiment", "-d", number, "-pl", PLANNERS[name], nnUNet_n_proc_DA="1")
 
 
 def preprocess(run: "Run") -> dict[str, object]:
