@@ -75,6 +75,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     more: list[str] = []
     if words[:2] == ["study", "run"] and "--" in words:  # argparse would take it apart
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
+    if words[:1] == ["convert"] and len(words) > 1:  # datasets write themselves ACDC, GlaS, MoNuSeg
+        words[1] = words[1].lower()
     options = make_parser().parse_args(words)
     options.more = more
     return options

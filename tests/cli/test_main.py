@@ -41,6 +41,15 @@ def test_wrong_usage_leaves_with_2():
     assert stop.value.code == 2
 
 
+def test_datasets_may_be_written_as_they_write_themselves(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    assert main(["convert", "GlaS", str(tmp_path / "none"), "5"]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["convert", "ACDD", str(tmp_path), "5"])
+    assert "invalid choice: 'acdd'" in capsys.readouterr().err
+
+
 def test_list_json_is_the_catalogue(capsys):
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

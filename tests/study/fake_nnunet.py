@@ -1,7 +1,11 @@
-"""Stands in for nnUNetv2_train and nnunet-attn evaluate: the same files in the same order, without a network.
+"""Stands in for nnU-Net's train and predict and for nnunet-attn evaluate: the same files in the same order.
 
     fake_nnunet.py train DATASET CONFIGURATION FOLD -tr TRAINER -p PLANS -device cpu [--c | --val]
+    fake_nnunet.py predict -i FOLDER -o FOLDER -d DATASET -c CONFIGURATION -tr TRAINER -p PLANS -f FOLDS [-chk NAME]
     fake_nnunet.py evaluate FOLD -o FILE -np N
+    fake_nnunet.py evaluate PREDICTIONS REFERENCES -o FILE -np N
+
+A prediction is a file that holds the name of the checkpoint.
 
 ``FAKE_RAISE=TEXT`` raises where TEXT is in the trainer's name; ``FAKE_SLEEP`` seconds pass in each of three epochs.
 """
@@ -75,13 +79,31 @@ def train(arguments: list[str]) -> None:
     (fold / "validation" / "summary.json").write_text(json.dumps(content))
 
 
+def predict(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("-i", "-o", "-d", "-c", "-tr", "-p", "-device", "-npp", "-nps"):
+        parser.add_argument(name)
+    parser.add_argument("-f", nargs="+")
+    parser.add_argument("-chk", default="checkpoint_final.pth")
+    options = parser.parse_args(arguments)
+    results = next(Path(os.environ["nnUNet_results"]).glob(f"Dataset{int(options.d):03d}_*"))
+    for fold in options.f:
+        checkpoint = results / f"{options.tr}__{options.p}__{options.c}" / f"fold_{fold}" / options.chk
+        if not checkpoint.is_file():
+            raise SystemExit(f"{checkpoint} is missing")
+    for image in Path(options.i).glob("*_0000.png"):
+        (Path(options.o) / image.name.replace("_0000", "")).write_text(options.chk)
+
+
 def evaluate(arguments: list[str]) -> None:
-    fold, output = Path(arguments[0]), Path(arguments[arguments.index("-o") + 1])
-    cases = json.loads((fold / "validation" / "summary.json").read_text())["metric_per_case"]
-    names = [Path(case["prediction_file"]).stem for case in cases]
+    folder, output = Path(arguments[0]), Path(arguments[arguments.index("-o") + 1])
+    names = sorted(path.stem for path in folder.glob("*.png"))
+    if (folder / "validation").is_dir():
+        cases = json.loads((folder / "validation" / "summary.json").read_text())["metric_per_case"]
+        names = [Path(case["prediction_file"]).stem for case in cases]
     lines = [f"{case},{label},Dice,0.5" for case in names for label in ("ring", "core")]
     output.write_text("\n".join(["case,class,metric,value", *lines]) + "\n")
 
 
 if __name__ == "__main__":
-    {"train": train, "evaluate": evaluate}[sys.argv[1]](sys.argv[2:])
+    {"train": train, "predict": predict, "evaluate": evaluate}[sys.argv[1]](sys.argv[2:])

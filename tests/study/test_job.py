@@ -34,7 +34,7 @@ def fake(small, tmp_path, monkeypatch):
     """Commands named as nnU-Net's that run the stand-in."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, words in (("nnUNetv2_train", "train"), ("nnunet-attn", "")):
+    for name, words in (("nnUNetv2_train", "train"), ("nnUNetv2_predict", "predict"), ("nnunet-attn", "")):
         path = folder / name
         path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {words} "$@"\n')
         path.chmod(0o755)
@@ -211,6 +211,24 @@ def test_a_validation_deleted_by_hand_is_made_again_without_training(fake):
     assert starts(fake, job) == [[0, 1, 2], []]
     assert "--val" in fake.layout.log(job.id).read_text()
     assert all(starts(fake, other) == [[0, 1, 2]] for other in others)
+
+
+@pytest.mark.parametrize("checkpoint", ["final", "best"])
+def test_the_test_set_is_predicted_by_the_checkpoint_that_the_study_names(fake, checkpoint):
+    text = fake.file.read_text().replace("configuration: 2d", "configuration: 2d\n    test: true")
+    matrix = fake.matrix(f"{text}checkpoint: {checkpoint}\n")
+    raw = fake.layout.raw / matrix.names[0]
+    for part, name in (("imagesTs", "test00_0000.png"), ("labelsTs", "test00.png")):
+        (raw / part).mkdir()
+        (raw / part / name).touch()
+    job = next(job for job in matrix.jobs.values() if job.kind == "predict")
+    for training in job.needs:
+        assert run_job(matrix, training) == 0
+    assert run_job(matrix, job.id) == 0
+    output = fake.layout.folder / job.id
+    assert (output / "test00.png").read_text() == f"checkpoint_{checkpoint}.pth"
+    assert "test00,ring,Dice,0.5" in (output / "nnunet_attn_metrics.csv").read_text()
+    assert ("-chk checkpoint_best.pth" in fake.layout.log(job.id).read_text()) is (checkpoint == "best")
 
 
 def test_scores_of_another_validation_are_made_again(fake):
