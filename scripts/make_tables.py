@@ -15,6 +15,7 @@ from nnunet_attn.dataset_conversion.catalog import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"
+STUDIES = ROOT / "nnunet_attn" / "study" / "papers"
 
 
 def families() -> str:
@@ -138,6 +139,25 @@ def memory() -> str:
     return "\n".join(lines)
 
 
+def papers_cost() -> str:
+    """Size and estimated GPU hours of the studies of the papers' tables."""
+    lines = ["| study | of | input, batch | rows | steps a row | GPU hours, estimated |", "|---|---|---|---|---|---:|"]
+    with (RESULTS / "papers_gpu_hours.csv").open(encoding="utf-8") as file:
+        estimated = list(csv.DictReader(file))
+    for study in dict.fromkeys(row["study"] for row in estimated):
+        rows = [row for row in estimated if row["study"] == study]
+        inputs = "; ".join(dict.fromkeys(f"{row['input']}, {row['batch']}" for row in rows))
+        iterations = sorted({int(row["iterations"]) for row in rows})
+        steps = f"{rows[0]['epochs']} x {' to '.join(map(str, dict.fromkeys((iterations[0], iterations[-1]))))}"
+        data = len({row["dataset"] for row in rows})
+        count = f"{len({row['row'] for row in rows})}" + (f" on {data} datasets" if data > 1 else "")
+        hours = sum(float(row["hours"]) for row in rows)
+        about = (STUDIES / f"{study}.yaml").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        about = about.rpartition(" (")[0]  # without the paper's number
+        lines.append(f"| `{study}` | {about} | {inputs} | {count} | {steps} | {hours:.1f} |")
+    return "\n".join(lines)
+
+
 def datasets() -> str:
     """What can be converted: where to get it, its licence, what is complete, the command, official splits."""
     lines = ["| dataset, page | access, licence | complete download | command |", "|---|---|---|---|"]
@@ -152,7 +172,9 @@ def datasets() -> str:
     return "\n".join(lines)
 
 
-TABLES = {make.__name__: make for make in (families, networks, ablations, datasets, cost, planned, learned, memory)}
+TABLES = {make.__name__: make for make in (
+    families, networks, ablations, datasets, cost, planned, learned, memory, papers_cost,
+)}  # fmt: skip
 TABLES["cost_planned"] = partial(cost, "cost_planned_*.csv")
 TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}
 

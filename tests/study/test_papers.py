@@ -1,6 +1,9 @@
 """The studies of the papers' tables: they check without data, and say what is missing."""
 
+import csv
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +31,20 @@ def test_check_names_what_is_missing(name, tmp_path, monkeypatch, capsys):
     assert main(["study", "check", name]) == 0
     out = capsys.readouterr().out
     study = read_study(paper_studies()[name])
+    assert len(study.rows) >= 2, "a report compares"
     for choice in study.datasets:
         assert choice.convert.options[-2:] == ("--input-size", str(choice.changed[choice.plans].input_size))
         assert f"missing: {choice.convert.sources[0]}, which becomes" in out
         assert str(choice.convert.sources[0]).startswith(str(tmp_path / "downloads"))
     assert f"folder {tmp_path / name}" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_estimates_of_gpu_hours_are_of_these_studies():
+    script = Path(__file__).parents[2] / "scripts" / "estimate_papers.py"
+    made = runpy.run_path(str(script))
+    with made["OUTPUT"].open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == list(made["estimates"]()), f"run python {script.name}"
 
 
 def test_an_unset_variable_is_named(tmp_path, monkeypatch, capsys):
