@@ -2,10 +2,10 @@
 
 One ``Entry`` is one network with its trainer; it feeds ``nnunet-attn list``, the README table, the benchmark and the
 contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, with a table of the
-arguments of its ablations. ``nnunet_attn.trainer_names`` reads names with suffixes.
+arguments of its ablations. ``nnunet_attn.lookup`` finds these and those of other packages by name, and
+``nnunet_attn.trainer_names`` reads names with suffixes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -47,7 +47,7 @@ class Entry:
     """One network. Costs hold for ``input_channels``, ``num_classes`` and ``image_size``.
 
     Attributes:
-        family: Key into ``FAMILIES`` and name of the file in ``trainers/``.
+        family: Key into ``FAMILIES`` and name of the file in ``trainers/``; or, in other rows, the family itself.
         trainer: Name of the trainer class.
         network: Dotted path of the network class, ``Net(input_channels, num_classes, *, ..., deep_supervision=False)``.
         cost: Cost of the default network.
@@ -57,9 +57,10 @@ class Entry:
         arguments: Arguments that stand in for the plans, for networks that follow them.
         dimensions: Numbers of spatial axes that the network takes.
         pretrained_encoder: Name of the published encoder whose weights the network can start from.
+        file: Name of the file in ``trainers/``, where that is not the family's.
     """
 
-    family: str
+    family: str | Family
     trainer: str
     network: str
     cost: Cost
@@ -72,12 +73,23 @@ class Entry:
     num_classes: int = 9
     pretrained_encoder: str = ""
     image_size: tuple[int, ...] = (224, 224)
+    file: str = ""
+
+    @property
+    def about(self) -> Family:
+        """The paper, and what its recipes and ablations mean."""
+        return self.family if isinstance(self.family, Family) else FAMILIES[self.family]
+
+    @property
+    def key(self) -> str:
+        """The key into ``FAMILIES``, or the trainer's name where the row has a family of its own."""
+        return self.trainer if isinstance(self.family, Family) else self.family
 
     @property
     def ablations(self) -> dict[str, Cost]:
         """Suffixes of all ablations with the costs of their networks, second names at the end."""
         costs = {suffix: cost or self.cost for suffix, cost in self.ablation_costs.items()}
-        return costs | {alias: costs[name] for alias, name in FAMILIES[self.family].same.items() if name in costs}
+        return costs | {alias: costs[name] for alias, name in self.about.same.items() if name in costs}
 
     @property
     def trainers(self) -> dict[str, Cost]:
@@ -442,21 +454,3 @@ ENTRIES: tuple[Entry, ...] = (
 
 # Trainers whose network is nnU-Net's own: name -> family. They are found and composed like the others.
 STOCK_TRAINERS = {"nnUNetTrainerStockAdamW": "stock"}
-
-
-def written_trainers() -> Iterator[tuple[str, str]]:
-    """Pairs of trainer name and family of all trainers without recipe and schedule, ablations included."""
-    for entry in ENTRIES:
-        for name in entry.trainers:
-            yield name, entry.family
-    yield from STOCK_TRAINERS.items()
-
-
-def find_written(trainer: str) -> str | None:
-    """Family of the network trainer or ablation of this name; None if there is none."""
-    return dict(written_trainers()).get(trainer)
-
-
-def find_entry(written: str) -> Entry | None:
-    """The entry that a written trainer, main network or ablation, belongs to."""
-    return next((e for e in ENTRIES if written in e.trainers), None)

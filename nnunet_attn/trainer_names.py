@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_attn.catalog import FAMILIES, SGD, STOCK, find_entry, find_written, written_trainers
+from nnunet_attn.catalog import SGD, STOCK
+from nnunet_attn.lookup import find_entry, find_family, find_plugin, find_written, own_trainers
+from nnunet_attn.plugins import SUFFIX, plugins
 
 ORDER = "<name>[_SGD|_paper][_lr<M>e<N>][_<N>epochs[_<M>iterations]][_run<K>]"
 
@@ -21,7 +23,7 @@ class TrainerName:
 
     Attributes:
         base: Name of the trainer without recipe, rate, schedule and run: ours, nnU-Net's own, or another package's.
-        family: Key into the catalogue's families; None if ``base`` is neither ours nor stock ``nnUNetTrainer``.
+        family: Name of the family; None if ``nnunet_attn.lookup`` does not know ``base`` and it is not ``nnUNetTrainer``.
         recipe: "SGD", "paper", ...
         initial_lr: Initial learning rate, ``_lr1e3`` is 1e-3.
         epochs, iterations: Schedule, and training iterations per epoch.
@@ -53,7 +55,6 @@ _SUFFIXES = re.compile(
     r"(?:_(?P<epochs>[1-9]\d*)epochs?(?:_(?P<iterations>[1-9]\d*)iterations)?)?"
     r"(?:_run(?P<run>[2-9]|[1-9]\d+))?$"
 )
-_LOOKS_LIKE_SUFFIX = re.compile(r"(SGD|paper\w*|lr\d.*|\d+epochs?|\d+iterations?|run\d+)")
 
 
 def parse_trainer_name(name: str) -> TrainerName | None:
@@ -69,9 +70,9 @@ def parse_trainer_name(name: str) -> TrainerName | None:
         return TrainerName(stem, family, None, *suffixes)
     base, _, recipe = stem.rpartition("_")
     family = find_written(base)
-    if family and recipe in ("SGD", *FAMILIES[family].paper_recipes):
+    if family and recipe in ("SGD", *find_family(family).paper_recipes):
         return TrainerName(base, family, recipe, *suffixes)
-    if stem == name or not stem or _LOOKS_LIKE_SUFFIX.fullmatch(stem.rpartition("_")[2]):
+    if stem == name or not stem or SUFFIX.fullmatch(stem.rpartition("_")[2]):
         return None
     return TrainerName(stem, "stock" if stem == STOCK else None, None, *suffixes)
 
@@ -86,9 +87,10 @@ def describe_trainer(name: str) -> str:
     elif parsed.base == STOCK:
         parts = ["stock nnU-Net"]
     else:
-        family = FAMILIES[parsed.family]
+        family = find_family(parsed.family)
         own = "nnU-Net's own network" + ("" if parsed.recipe else " under our recipe (AdamW)")
-        parts = [family.title if find_entry(parsed.base) else own]
+        parts = [own if parsed.family == "stock" else family.title]
+        parts += [f"of {family.source}"] if find_plugin(parsed.base) and not find_entry(parsed.base) else []
         parts += [f"_{parsed.ablation}: {family.describe(parsed.ablation)}"] if parsed.ablation else []
         recipes = {"SGD": SGD} | family.paper_recipes
         parts += [f"_{parsed.recipe}: {recipes[parsed.recipe]}"] if parsed.recipe else []
@@ -115,7 +117,7 @@ def twin_names(trainer: str) -> list[str]:
     if parsed is None or entry is None or parsed.base != entry.trainer:
         return []
     suffixes = without_run(trainer).removeprefix(parsed.base)
-    same = FAMILIES[entry.family].same.get("noAttention")
+    same = entry.about.same.get("noAttention")
     names = [f"{parsed.base}_{ablation}{suffixes}" for ablation in ("noAttention", same) if ablation in entry.ablations]
     if same and 3 in entry.dimensions and parsed.recipe is None:
         names.append(f"{STOCK}StockAdamW{suffixes}")
@@ -139,7 +141,7 @@ def same_recipe_pairs(trainer: str) -> list[tuple[str, str]]:
 
 def _without_suffixes(name: str) -> str:
     """The name without everything at its end that looks like one of our suffixes, in any order."""
-    while (parts := name.rpartition("_"))[0] and _LOOKS_LIKE_SUFFIX.fullmatch(parts[2]):
+    while (parts := name.rpartition("_"))[0] and SUFFIX.fullmatch(parts[2]):
         name = parts[0]
     return name
 
@@ -153,7 +155,8 @@ def hint(name: str) -> str | None:
     import difflib
 
     stem = _without_suffixes(name)
-    near = difflib.get_close_matches(stem, [written for written, _ in written_trainers()], 1, 0.85)
+    known = [*(written for written, _ in own_trainers()), *plugins()]
+    near = difflib.get_close_matches(stem, known, 1, 0.85)
     return f"There is no trainer {name}; did you mean {near[0]}{name[len(stem) :]}?" if near else None
 
 

@@ -21,7 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_attn import trainers
-from nnunet_attn.catalog import written_trainers
+from nnunet_attn.lookup import own_trainers
 
 FOLDER = Path(__file__).parent / "golden"
 NAMES, SHAPES, LOGITS = FOLDER / "trainer_names.txt", FOLDER / "state_dicts.json.gz", FOLDER / "logits.npz"
@@ -103,7 +103,7 @@ def variants() -> list[tuple[str, str, int]]:
     """Trainer, host and number of axes of everything that is frozen."""
     found = []
     for line in NAMES.read_text(encoding="utf-8").splitlines():
-        if line not in dict(written_trainers()):
+        if line not in dict(own_trainers()):
             continue  # recipes and schedules change no parameter
         cls = getattr(trainers, line)
         hosts = HOSTS if len(cls.dimensions) > 1 else ["plain"]
@@ -145,13 +145,13 @@ def test_checkpoints_stay(variant):
 
 
 def test_every_written_trainer_is_frozen():
-    missing = {name for name, _ in written_trainers()} - set(NAMES.read_text(encoding="utf-8").split())
+    missing = {name for name, _ in own_trainers()} - set(NAMES.read_text(encoding="utf-8").split())
     assert not missing, f"run python tests/{Path(__file__).name} to freeze {sorted(missing)}"
 
 
 def add_what_is_new() -> None:
     frozen = NAMES.read_text(encoding="utf-8").split()
-    new = [name for name, _ in written_trainers() if name not in frozen]
+    new = [name for name, _ in own_trainers() if name not in frozen]
     NAMES.write_text("".join(f"{name}\n" for name in (*frozen, *new)), encoding="utf-8")
     all_shapes = read_shapes() if SHAPES.is_file() else {}
     all_logits = read_logits() if LOGITS.is_file() else {}

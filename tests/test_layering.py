@@ -8,12 +8,27 @@ import pytest
 from nnunet_attn.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
-BOTTOM = {"catalog", "citations", "command_options", "errors", "files", "groups", "workers", "trainer_names"}
+BOTTOM = {
+    "catalog",
+    "citations",
+    "command_options",
+    "errors",
+    "files",
+    "groups",
+    "library_rows",
+    "lookup",
+    "plugins",
+    "trainer_names",
+    "workers",
+}
 MAY_IMPORT = {
     "catalog": set(),
     "command_options": set(),
     "citations": set(),
-    "trainer_names": {"catalog"},
+    "library_rows": {"catalog"},
+    "plugins": {"catalog", "library_rows"},
+    "lookup": {"catalog", "library_rows", "plugins"},
+    "trainer_names": {"catalog", "lookup", "plugins"},
     "errors": set(),
     "files": {"errors"},
     "groups": {"errors"},
@@ -40,6 +55,8 @@ WITHOUT_NNUNET = {
     "errors",
     "files",
     "groups",
+    "library_rows",
+    "lookup",
     "workers",
     "trainer_names",
     "complexity",

@@ -1,6 +1,6 @@
 """DCAU-Net and the arguments of its ablations; what each tests is in ``nnunet_attn.catalog``."""
 
-from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
+from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
 
 PAPER = {
@@ -18,7 +18,7 @@ PAPER = {
 }
 
 
-class nnUNetTrainerDCAUNet(AttnTrainer):
+class nnUNetTrainerDCAUNet(NetworkTrainer):
     """DCAU-Net (arXiv:2603.09530).
 
     ``_paper`` (rate for Synapse) and ``_paperACDC``: AdamW, decay 1e-4, 400 epochs, 0.4 cross-entropy + 0.6 Dice,

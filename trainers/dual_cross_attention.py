@@ -11,7 +11,7 @@ best on the test split, which we do not.
 
 from typing import Any
 
-from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
+from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
 from nnunet_attn.training.recipe import Augmentation
 
 PAPER = {
@@ -48,7 +48,7 @@ class nnUNetTrainerDualCA(PlanDrivenTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCAUNet(AttnTrainer):
+class nnUNetTrainerDualCAUNet(NetworkTrainer):
     """The paper's U-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAUNet"
@@ -56,7 +56,7 @@ class nnUNetTrainerDualCAUNet(AttnTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCAVNet(AttnTrainer):
+class nnUNetTrainerDualCAVNet(NetworkTrainer):
     """The paper's V-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAVNet"
@@ -64,7 +64,7 @@ class nnUNetTrainerDualCAVNet(AttnTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCAR2UNet(AttnTrainer):
+class nnUNetTrainerDualCAR2UNet(NetworkTrainer):
     """The paper's R2U-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAR2UNet"
@@ -72,7 +72,7 @@ class nnUNetTrainerDualCAR2UNet(AttnTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCAResUNetPlusPlus(AttnTrainer):
+class nnUNetTrainerDualCAResUNetPlusPlus(NetworkTrainer):
     """The paper's ResUNet++ with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAResUNetPlusPlus"
@@ -80,7 +80,7 @@ class nnUNetTrainerDualCAResUNetPlusPlus(AttnTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCADoubleUNet(AttnTrainer):
+class nnUNetTrainerDualCADoubleUNet(NetworkTrainer):
     """The paper's DoubleU-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCADoubleUNet"
@@ -88,7 +88,7 @@ class nnUNetTrainerDualCADoubleUNet(AttnTrainer):
     ablations = ABLATIONS
 
 
-class nnUNetTrainerDualCAMultiResUNet(AttnTrainer):
+class nnUNetTrainerDualCAMultiResUNet(NetworkTrainer):
     """The paper's MultiResUNet with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAMultiResUNet"

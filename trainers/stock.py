@@ -2,10 +2,10 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_attn.training.base import AttnTrainer
+from nnunet_attn.training.base import NetworkTrainer
 
 
-class nnUNetTrainerStockAdamW(AttnTrainer):
+class nnUNetTrainerStockAdamW(NetworkTrainer):
     """The network that the plans name, built by nnU-Net itself; AdamW, warm-up and clip as for all our networks."""
 
     dimensions = (2, 3)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_attn.trainers.emcad import PAPER, PICTURES, nnUNetTrainerEMCAD
-from nnunet_attn.training.base import AttnTrainer, PlanDrivenTrainer
+from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
 
 SKIPS: dict[str, Mapping[str, Any]] = {
     "replace": {"mode": "replace"},
@@ -41,7 +41,7 @@ class nnUNetTrainerXAttnRes(PlanDrivenTrainer):
     ablations = SKIPS | POSITIONS | QUERIES
 
 
-class nnUNetTrainerXAttnResUNet(AttnTrainer):
+class nnUNetTrainerXAttnResUNet(NetworkTrainer):
     """The paper's U-Net with XAttnRes (arXiv:2604.03297)."""
 
     network = "nnunet_attn.architectures.xattnres.XAttnResUNet"

@@ -111,6 +111,17 @@ def other_folder(folder: str) -> Iterator[Line]:
             yield "FAIL", "nnUNet_extTrainer", f"{folder}: module {module.name} does not import ({reason}), {stops}"
 
 
+def other_packages() -> Iterator[Line]:
+    """The trainers that other packages bring; a broken one is left out by the look-up, and breaks nothing."""
+    from nnunet_attn.plugins import package_of, plugins, trainer_class
+
+    for name, point in plugins().items():
+        if trainer_class(name) is None:
+            yield "FAIL", name, f"of the package {package_of(point)} cannot be used; the reason stands above"
+        else:
+            yield "ok", name, f"of the package {package_of(point)}"
+
+
 def look_up() -> Iterator[Line]:
     import contextlib
     import io
@@ -225,7 +236,7 @@ def run(options: argparse.Namespace) -> int:
     from functools import partial
 
     checks: list[Callable[[], Iterator[Line]]] = [versions, folders, discovery]
-    checks += [] if options.quick else [look_up]
+    checks += [] if options.quick else [look_up, other_packages]
     checks += [partial(dataset_lines, options)] if options.dataset else []
     found = []
     for check in checks:

@@ -17,9 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     import difflib
 
-    from nnunet_attn.catalog import FAMILIES, STOCK, find_entry, written_trainers
+    from nnunet_attn.catalog import STOCK
     from nnunet_attn.citations import CITATIONS
     from nnunet_attn.errors import UserError
+    from nnunet_attn.lookup import find_entry, find_family, written_trainers
     from nnunet_attn.report.paper_differences import paper_differences
     from nnunet_attn.trainer_names import describe_trainer, parse_trainer_name, twin_names, unreadable_suffixes
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(options.name, parsed.base)
         return
-    family, entry = FAMILIES[parsed.family], find_entry(parsed.base)
+    family, entry = find_family(parsed.family), find_entry(parsed.base)
     print(f"{options.name}\n  family      {family.title}, {family.paper} ({family.source})")
     if entry is not None:
         cost, size = entry.trainers[parsed.base], "x".join(map(str, entry.image_size))
@@ -82,8 +83,9 @@ def run(options: argparse.Namespace) -> None:
     dimensions = entry.dimensions if entry else (2, 3)
     for configuration in ("2d", "3d_fullres")[: 2 if 3 in dimensions else 1]:
         print(f"  train with  nnUNetv2_train DATASET {configuration} 0 -tr {options.name}")
-    indented = CITATIONS[parsed.family].bibtex.replace("\n", "\n    ")
-    print(f"  cite\n    {indented}")
+    if parsed.family in CITATIONS:
+        indented = CITATIONS[parsed.family].bibtex.replace("\n", "\n    ")
+        print(f"  cite\n    {indented}")
 
 
 def memory_text(entry: Any, written: str) -> str:
@@ -119,8 +121,9 @@ def print_json(name: str, written: str) -> None:
 
     parsed = parse_trainer_name(name)
     listed: dict = next((row for row in rows() if row["trainer"] == written), {})
-    family = parsed.family if parsed and parsed.family else "stock"
+    citation = CITATIONS.get(parsed.family if parsed and parsed.family else "stock")
     own = {
-        "trainer": name, "means": describe_trainer(name), "twins": twin_names(name), "bibtex": CITATIONS[family].bibtex,
+        "trainer": name, "means": describe_trainer(name), "twins": twin_names(name),
+        "bibtex": citation.bibtex if citation else None,
     }  # fmt: skip
     print(json.dumps(listed | own, indent=2))

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from importlib.metadata import version
 
-from nnunet_attn.catalog import FAMILIES, find_entry
 from nnunet_attn.citations import CITATIONS, Citation
 from nnunet_attn.comparison.compare import Comparison
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.statistics import ALPHA, smallest_p
+from nnunet_attn.lookup import find_entry, find_family
 from nnunet_attn.trainer_names import parse_trainer_name
 
 
@@ -15,7 +15,7 @@ def cited(comparison: Comparison) -> list[Citation]:
     """nnU-Net and the papers of the rows' networks."""
     parsed = (parse_trainer_name(row.trainer) for row in comparison.rows)
     families = [p.family for p in parsed if p and p.family and find_entry(p.base)]
-    return [CITATIONS[family] for family in dict.fromkeys(["stock", *families])]
+    return [CITATIONS[family] for family in dict.fromkeys(["stock", *families]) if family in CITATIONS]
 
 
 def _recorded(comparison: Comparison, read: Callable[[str], str]) -> str:
@@ -29,7 +29,9 @@ def methods_text(comparison: Comparison) -> str:
     c = comparison
     parsed = [parse_trainer_name(row.trainer) for row in c.rows]
     families = dict.fromkeys(p.family for p in parsed if p and p.family and find_entry(p.base))
-    networks = [f"{FAMILIES[family].title} ({CITATIONS[family].short})" for family in families]
+    networks = [
+        f"{find_family(family).title} ({CITATIONS[family].short})" for family in families if family in CITATIONS
+    ]
     schedules = dict.fromkeys(c.facts[row].schedule for row in c.names)
     training = [f"{s[0]} epochs of {s[1]} iterations" for s in schedules if s]
     repeats = max(len(row.runs) for row in c.rows)

@@ -16,8 +16,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nnunet_attn.catalog import find_entry
 from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.lookup import find_entry
 from nnunet_attn.study.lines import Document, Place, Reader, shown
 from nnunet_attn.study.schema import DEFAULT_PLANS, PLANNERS, Conversion, DatasetChoice, PlansWithChanges, Row, Study
 from nnunet_attn.study.trainers import trainer_problem

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from nnunet_attn.catalog import FAMILIES, find_written, written_trainers
+from nnunet_attn.lookup import find_written, written_trainers
 from nnunet_attn.trainer_names import hint, parse_trainer_name
 
 CLASS = re.compile(r"^class (\w+)\s*\(", re.MULTILINE)
@@ -33,7 +33,7 @@ def trainer_problem(trainer: str) -> str | None:
     nearly = hint(trainer)
     if nearly is not None:
         return nearly
-    if parsed is not None and (parsed.family in FAMILIES or parsed.base in other_trainers()):
+    if parsed is not None and (parsed.family is not None or parsed.base in other_trainers()):
         return None
     if parsed is not None and parsed.epochs and f"{parsed.base}_{parsed.epochs}epochs" in other_trainers():
         return None

@@ -49,7 +49,7 @@ def takes_patch_size(network: type[nn.Module]) -> bool:
     return "patch_size" in inspect.signature(network).parameters
 
 
-class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
+class NetworkTrainer(StartingWeights, Recorded, nnUNetTrainer):
     """nnU-Net's trainer with network and recipe as class attributes.
 
     Attributes:
@@ -225,7 +225,7 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         """nnU-Net's step; with several scales one step at each, and the mean of their losses."""
         if self.settings.scales == (1.0,):
             return super().train_step(batch)
-        losses = [super(AttnTrainer, self).train_step(rescaled(batch, s))["loss"] for s in self.settings.scales]
+        losses = [super(NetworkTrainer, self).train_step(rescaled(batch, s))["loss"] for s in self.settings.scales]
         return {"loss": np.mean(losses)}
 
     # ---- run --------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class AttnTrainer(StartingWeights, Recorded, nnUNetTrainer):
         os.replace(f"{filename}.tmp", filename)
 
 
-class MutationTrainer(AttnTrainer):
+class MutationTrainer(NetworkTrainer):
     """Trainer of a network with several full-size prediction maps, trained by the mutation loss.
 
     Attributes:
@@ -274,7 +274,7 @@ class MutationTrainer(AttnTrainer):
         return MutationLoss(checked.loss, maps=self.maps, first=self.first_map, reduction=self.settings.mutation)
 
 
-class PlanDrivenTrainer(AttnTrainer):
+class PlanDrivenTrainer(NetworkTrainer):
     """Trainer of a network that takes shape from the plans, 2D and 3D, with stock deep supervision.
 
     Attributes:

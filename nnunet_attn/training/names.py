@@ -8,9 +8,10 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunet_attn.catalog import FAMILIES, Entry
+from nnunet_attn.catalog import Entry
+from nnunet_attn.plugins import warn
 from nnunet_attn.trainer_names import TrainerName
-from nnunet_attn.training.base import AttnTrainer
+from nnunet_attn.training.base import NetworkTrainer
 from nnunet_attn.training.host_weights import HOST_VARIABLE, refuse_host_weights
 from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights, named_file
 from nnunet_attn.training.recipe import save_interval
@@ -110,7 +111,7 @@ def compose_ablation(name: str, entry: Entry, module: ModuleType) -> type:
     Raises:
         AttributeError: the catalogue has the ablation, but the trainer's table lacks it.
     """
-    family, ablation = FAMILIES[entry.family], name.removeprefix(f"{entry.trainer}_")
+    family, ablation = entry.about, name.removeprefix(f"{entry.trainer}_")
     attributes: dict[str, object] = {"__module__": module.__name__, "__qualname__": name}
     if ablation in family.same:
         base = getattr(module, f"{entry.trainer}_{family.same[ablation]}")
@@ -125,17 +126,25 @@ def compose_ablation(name: str, entry: Entry, module: ModuleType) -> type:
 
 
 def compose(base: type, parsed: TrainerName, name: str, module: str) -> type:
-    """The subclass of ``base`` that ``name`` describes; ``module`` is its module and must return it by this name."""
+    """The subclass of ``base`` that ``name`` describes; ``module`` is its module and must return it by this name.
+
+    Raises:
+        AttributeError: the name has a recipe, but ``base`` takes none.
+    """
     bases: tuple[type, ...] = (base,)
     attributes: dict[str, object] = {
         "__module__": module,
         "__qualname__": name,
         "__doc__": f"{base.__name__} with the suffixes of {name}.",
     }
-    if issubclass(base, AttnTrainer):
+    if issubclass(base, NetworkTrainer):
         recipe = base.recipes()[parsed.recipe] if parsed.recipe else {}
         recipe = recipe | ({"initial_lr": parsed.initial_lr} if parsed.initial_lr else {})
         attributes |= {"recipe": recipe} if recipe else {}
+    elif parsed.recipe:
+        reason = f"{name}: {base.__name__} is no NetworkTrainer of nnunet-attn, so _{parsed.recipe} does not work on it"
+        warn(reason)
+        raise AttributeError(reason)
     else:
         bases = (Foreign, *bases)
         attributes["asked_lr"] = parsed.initial_lr

@@ -24,7 +24,7 @@ from torch import nn
 from nnunet_attn.architectures.planned import kept_values
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
-from nnunet_attn.training.base import AttnTrainer, takes_patch_size
+from nnunet_attn.training.base import NetworkTrainer, takes_patch_size
 
 Mixin: Any = object  # to mypy: with whatever the class's other base has
 
@@ -164,7 +164,9 @@ class FixedShapePlanner(OurPlans, ExperimentPlanner):
         arguments: Of nnU-Net's planner.
     """
 
-    def __init__(self, dataset_name_or_id: str | int, trainer: type[AttnTrainer], *, plans_name: str, **arguments: Any):
+    def __init__(
+        self, dataset_name_or_id: str | int, trainer: type[NetworkTrainer], *, plans_name: str, **arguments: Any
+    ):
         super().__init__(dataset_name_or_id, plans_name=plans_name, **arguments)
         self.trainer = trainer
 
@@ -203,7 +205,7 @@ class FixedShapePlanner(OurPlans, ExperimentPlanner):
 
 
 def relative_memory(
-    trainer: type[AttnTrainer], stock: nn.Module, plan: dict, input_channels: int, output_channels: int
+    trainer: type[NetworkTrainer], stock: nn.Module, plan: dict, input_channels: int, output_channels: int
 ) -> float:
     """What training keeps for the backward pass of the trainer's network, over what it keeps of ``stock``, same plan.
 

@@ -32,7 +32,7 @@ def planned_arguments(configuration_manager: ConfigurationManager) -> dict:
 
 
 class StartingWeights(Mixin):
-    """Mixin of ``AttnTrainer``: loads the weights that the environment names.
+    """Mixin of ``NetworkTrainer``: loads the weights that the environment names.
 
     Attributes:
         follows_plans: Whether the network is nnU-Net's own, perhaps with more, so that stock weights fit.

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nnunet_attn.catalog import find_entry
 from nnunet_attn.cli.main import main
+from nnunet_attn.lookup import find_entry
 
 
 def counted(capsys, *arguments):

@@ -12,6 +12,7 @@ from nnunet_attn.cli import doctor
 from nnunet_attn.cli.info import memory_text
 from nnunet_attn.cli.main import COMMANDS, main, make_parser
 from nnunet_attn.cli.terminal import coloured
+from nnunet_attn.library_rows import LIBRARY_ENTRIES
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,9 @@ def test_datasets_may_be_written_as_they_write_themselves(tmp_path, monkeypatch,
 def test_list_json_is_the_catalogue(capsys):
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [row["trainer"] for row in listed] == [name for entry in ENTRIES for name in entry.trainers]
-    assert all(row["network"].startswith("nnunet_attn.architectures.") for row in listed)
+    entries = (*ENTRIES, *LIBRARY_ENTRIES)
+    assert [row["trainer"] for row in listed] == [name for entry in entries for name in entry.trainers]
+    assert [row["network"] for row in listed] == [entry.network for entry in entries for _ in entry.trainers]
 
 
 def test_list_shows_every_trainer(capsys):

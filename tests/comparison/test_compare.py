@@ -606,7 +606,7 @@ def test_the_network_is_told_from_the_recipe(tree):
 
 
 def test_every_published_number_is_of_one_of_our_trainers_and_stands_once():
-    from nnunet_attn.catalog import find_written
+    from nnunet_attn.lookup import find_written
     from nnunet_attn.report.published import NUMBERS
 
     assert all(find_written(number.trainer) for number in NUMBERS)

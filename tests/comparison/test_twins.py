@@ -3,7 +3,8 @@
 import pytest
 
 from nnunet_attn.catalog import ENTRIES
-from nnunet_attn.trainer_names import find_written, twin_names
+from nnunet_attn.lookup import find_written
+from nnunet_attn.trainer_names import twin_names
 
 PREFIX = "nnUNetTrainer"
 

@@ -13,7 +13,8 @@ import pytest
 
 import nnunet_attn
 from nnunet_attn import trainers
-from nnunet_attn.catalog import FAMILIES, find_entry, written_trainers
+from nnunet_attn.catalog import FAMILIES
+from nnunet_attn.lookup import find_entry, own_trainers
 from nnunet_attn.trainer_names import parse_trainer_name, unreadable_suffixes, without_run
 from nnunet_attn.training.base import merged
 
@@ -41,7 +42,7 @@ def find(monkeypatch):
     return recursive_find_trainer_class_by_name
 
 
-@pytest.mark.parametrize("name", [*(n for n, _ in written_trainers()), *COMPOSED])
+@pytest.mark.parametrize("name", [*(n for n, _ in own_trainers()), *COMPOSED])
 def test_found_as_the_very_class(find, name):
     cls = find(name)
     assert cls is getattr(trainers, name)
@@ -53,7 +54,7 @@ def test_a_schedule_that_nnunet_has_itself_stays_nnunet_s(find):
     assert find("nnUNetTrainer_5epochs").__module__.startswith("nnunetv2.")
 
 
-@pytest.mark.parametrize("name", [n for n, _ in written_trainers()] + COMPOSED)
+@pytest.mark.parametrize("name", [n for n, _ in own_trainers()] + COMPOSED)
 def test_signature_is_nnunet_s(name):
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 

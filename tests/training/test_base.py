@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_attn import trainers
 from nnunet_attn.files import sha256
 from nnunet_attn.trainer_names import TrainerName
-from nnunet_attn.training.base import AttnTrainer, merged
+from nnunet_attn.training.base import NetworkTrainer, merged
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.names import compose
 from nnunet_attn.training.recipe import SGD
@@ -50,7 +50,7 @@ class BareNet(SmallNet):
         del self.encoder
 
 
-class OneHead(AttnTrainer):
+class OneHead(NetworkTrainer):
     network = "tests_small_net.SmallNet"
     recipe = {"initial_lr": 5e-4}
     paper_recipes = {"paper": {"optimizer": "Adam", "initial_lr": 1e-4, "weight_ce": 0.4, "weight_dice": 0.6}}
