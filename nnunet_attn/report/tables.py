@@ -265,14 +265,14 @@ class Tables:
             if found is not None:
                 ours = self.summary(row.name, self.overall, "Dice")["mean"]
                 hd95 = "–" if found.hd95 is None else f"{found.hd95:.2f}"
-                rows.append([self.short[row.name], cell_number(100 * ours, 2), f"{found.dice:.2f}", hd95, found.source])
+                rows.append([self.short[row.name], found.source, cell_number(100 * ours, 2), f"{found.dice:.2f}", hd95])
         if not rows:
             return [
                 Heading("Published numbers"),
                 Text("The papers print no results for these trainers on this dataset."),
             ]
-        header = ["", "here: Dice (%)", "paper: Dice (%)", "paper: HD95 (DCAU-Net's: HD)", "paper"]
-        blocks: list[Block] = [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows)]
+        header = ["", "paper", "here: Dice (%)", "paper: Dice (%)", "paper: HD95 (DCAU-Net's: HD)"]
+        blocks: list[Block] = [Heading("Published numbers"), Text(PROTOCOL), Table(header, rows, left=2)]
         cells = dict.fromkeys(cell for row in c.rows for cell in cells_of(row.trainer, c.dataset))
         lines = [[x.row, f"{x.paper}, {x.table}", f"{x.metric} {x.group}".strip(), x.value] for x in cells]
         if lines:
