@@ -23,7 +23,7 @@ class TrainerName:
 
     Attributes:
         base: Name of the trainer without recipe, rate, schedule and run: ours, nnU-Net's own, or another package's.
-        family: Name of the family; None if ``nnunet_attn.lookup`` does not know ``base`` and it is not ``nnUNetTrainer``.
+        family: Name of the family; None if ``base`` is neither known to ``nnunet_attn.lookup`` nor ``nnUNetTrainer``.
         recipe: "SGD", "paper", ...
         initial_lr: Initial learning rate, ``_lr1e3`` is 1e-3.
         epochs, iterations: Schedule, and training iterations per epoch.

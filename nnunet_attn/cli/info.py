@@ -65,17 +65,19 @@ def run(options: argparse.Namespace) -> None:
         return
 
     from nnunet_attn import trainers
-    from nnunet_attn.training.base import merged
-    from nnunet_attn.training.recipe import Recipe
+    from nnunet_attn.training.base import MutationTrainer, merged
+    from nnunet_attn.training.recipe import Recipe, describe_recipe
 
     cls = getattr(trainers, options.name)
-    print(f"  arguments   {merged(cls, 'network_kwargs') or 'defaults'}")
-    print("  recipe")
+    kwargs = ", ".join(f"{key}={value!r}" for key, value in merged(cls, "network_kwargs").items())
+    print(f"  arguments   {kwargs or 'the defaults of the network'}")
     recipe = Recipe(**merged(cls, "recipe"))
-    shown = vars(recipe) | {"num_epochs": parsed.epochs or recipe.num_epochs}
-    shown["num_iterations_per_epoch"] = parsed.iterations or recipe.num_iterations_per_epoch
-    for key, value in shown.items():
-        print(f"    {key:<26}{value}")
+    epochs, iterations = parsed.epochs or recipe.num_epochs, parsed.iterations or recipe.num_iterations_per_epoch
+    lines = describe_recipe(recipe, epochs, iterations)
+    if issubclass(cls, MutationTrainer):
+        lines["loss"] += f"; the {recipe.mutation} over the subsets of its prediction maps"
+    for title, text in lines.items():
+        print(f"  {title:<12}{text}")
     if differences := paper_differences(options.name):
         print("  differs     from the paper's training, on plans with its input size (nnunet-attn plan --input-size):")
         print("\n".join(f"    - {text}" for text in differences))

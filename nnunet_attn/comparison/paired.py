@@ -18,7 +18,7 @@ from nnunet_attn.comparison.scores import CASE_MEAN, MEAN, Scores
 from nnunet_attn.comparison.statistics import ALPHA, Difference, holm, is_significant, paired_difference, smallest_p
 from nnunet_attn.scoring.groups import Groups
 from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
-from nnunet_attn.scoring.metrics import DISTANCES
+from nnunet_attn.scoring.metrics import DISTANCES, RANGES
 
 TESTED = ("Dice", "IoU", "HD95", "ASSD", "NSD")  # RVD is signed: neither larger nor smaller is better
 
@@ -47,7 +47,8 @@ def summarise(scores: Scores) -> pd.DataFrame:
                 values = scores.by_class(row, metric) if name == MEAN else scores.of(row, name, metric)[:, :, None]
                 by_case = mean_without_nan(mean_without_nan(values, 0), 1)
                 valid = ~np.isnan(by_case)
-                mean, one = mean_interval(values, scores.index), by_case[valid] if name != MEAN else np.array([])
+                mean = mean_interval(values, scores.index, RANGES[metric])
+                one = by_case[valid] if name != MEAN else np.array([])
                 result.append({
                     "row": row, "class": name, "metric": metric, "cases": int(valid.sum()),
                     "groups": len(np.unique(scores.index[valid])), "repeats": len(values), "mean": mean.mean,

@@ -27,7 +27,7 @@ from nnunet_attn.scoring.folders import (
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups, find_groups
 from nnunet_attn.scoring.input_size import original_references, true_spacings
 from nnunet_attn.scoring.intervals import Mean, group_index, mean_interval
-from nnunet_attn.scoring.metrics import DISTANCES, METRICS
+from nnunet_attn.scoring.metrics import DISTANCES, METRICS, RANGES
 from nnunet_attn.scoring.volumes import PICTURE, file_ending
 
 COLUMNS = ("dataset", "trainer", "fold", "case", "class", "metric", "value")
@@ -180,8 +180,8 @@ def summarise(scores: Sequence[Scores], groups: Groups | None = None) -> dict:
     intervals: dict[str, dict] = {name: {} for name in (*classes, "foreground_mean")}
     for metric, column in columns.items():
         for i, name in enumerate(classes):
-            intervals[name][metric] = _ends(mean_interval(column[:, i], index))
-        intervals["foreground_mean"][metric] = _ends(mean_interval(column, index))
+            intervals[name][metric] = _ends(mean_interval(column[:, i], index, RANGES[metric]))
+        intervals["foreground_mean"][metric] = _ends(mean_interval(column, index, RANGES[metric]))
     return {
         "mean": classes,
         "foreground_mean": dict(zip(METRICS, map(_mean, means), strict=True)),

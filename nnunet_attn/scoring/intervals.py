@@ -18,8 +18,9 @@ have the variance S^2, S^2 / R is added, minus the part that V already contains 
 repeat and group). The degrees of freedom are Satterthwaite's of the sum.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -99,15 +100,17 @@ def _group_variance(terms: np.ndarray, weights: np.ndarray) -> tuple[float, floa
     return variance, q * q / trace
 
 
-def mean_interval(values: np.ndarray, index: np.ndarray) -> Mean:
+def mean_interval(values: np.ndarray, index: np.ndarray, limits: tuple[float, float] = (-math.inf, math.inf)) -> Mean:
     """The mean with its interval.
 
     Args:
         values: (cases,), (cases, classes) for the mean over classes of the means over cases, or (repeats, cases,
             classes). NaN is left out, and so is a class without any value.
         index: Group of each case, see ``group_index``.
+        limits: Smallest and largest value that there can be; the interval ends there, which loses no coverage.
     """
-    return difference_interval([values], index)
+    found = difference_interval([values], index)
+    return replace(found, low=max(found.low, limits[0]), high=min(found.high, limits[1]))
 
 
 def difference_interval(parts: Sequence[np.ndarray], index: np.ndarray) -> Mean:

@@ -15,6 +15,7 @@ alike. RVD is medpy's ravd. NSD counts border voxels without weights; the surfac
 area, another number again.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,10 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from scipy.spatial import cKDTree
 
 METRICS = ("Dice", "IoU", "HD95", "HD95_voxel", "ASSD", "NSD", "RVD")
+RANGES = {  # of the values that each can take; intervals of means end there
+    "Dice": (0.0, 1.0), "IoU": (0.0, 1.0), "NSD": (0.0, 1.0), "RVD": (-1.0, math.inf),
+    "HD95": (0.0, math.inf), "HD95_voxel": (0.0, math.inf), "ASSD": (0.0, math.inf),
+}  # fmt: skip
 SURFACE = ("HD95", "HD95_voxel", "ASSD", "NSD")  # metrics that need the masks, not only counts of voxels
 DISTANCES = ("HD95", "HD95_voxel", "ASSD")
 PROTOCOLS = ("nnunet", "transunet")

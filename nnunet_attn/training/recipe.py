@@ -99,6 +99,42 @@ class Recipe:
             raise ValueError(f"{self.optimizer} needs betas")
 
 
+def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, str]:
+    """A recipe in words: title and text of each line, with the epochs and iterations that a trainer's name asks for."""
+    if recipe.optimizer == "SGD":
+        optimizer, decayed = "SGD, momentum 0.99 with Nesterov's", ""
+    else:
+        betas = " and ".join(f"{beta:g}" for beta in recipe.betas or ())
+        optimizer, decayed = (
+            f"{recipe.optimizer}, betas {betas}",
+            "" if recipe.decay_1d else " (not of norms and biases)",
+        )
+    length = "passes over the training slices" if recipe.passes else f"{iterations} iterations"
+    warmup = f"; the rate rises over the first {recipe.warmup:.0%} of them" if recipe.warmup else ""
+    rate = "falls as (1 - t)^0.9" if recipe.schedule == "poly" else "stays"
+    loss = f"{recipe.weight_ce:g} x cross-entropy + {recipe.weight_dice:g} x Dice, nnU-Net's"
+    lines = {
+        "optimiser": f"{optimizer}, rate {recipe.initial_lr:g}, weight decay {recipe.weight_decay:g}{decayed}",
+        "schedule": f"{epochs} epochs of {length}{warmup}, then {rate}",
+        "gradients": f"clipped at {'norm' if recipe.clip_by == 'norm' else 'values of'} {recipe.clip:g}",
+        "loss": loss,
+        "augmentation": "nnU-Net's",
+    }
+    if not warmup:
+        lines["schedule"] = lines["schedule"].replace(", then", "; the rate")
+    if recipe.augmentation is not None:
+        shown = {
+            "rotation by up to {0.rotation:g} degrees, probability {0.p_rotation:g}": recipe.augmentation.rotation,
+            "flip of each axis, probability {0.p_mirror:g}": recipe.augmentation.p_mirror,
+            "zoom by 0.7 to 1.4, probability {0.p_scaling:g}": recipe.augmentation.p_scaling,
+            "shift by up to {0.shift:.0%} of the patch, probability {0.p_shift:g}": recipe.augmentation.shift,
+        }
+        lines["augmentation"] = "; ".join(t.format(recipe.augmentation) for t, there in shown.items() if there)
+    if recipe.scales != (1.0,):
+        lines["scales"] = f"each batch at {', '.join(f'{scale:g}' for scale in recipe.scales)}, one step each"
+    return lines
+
+
 SGD = {
     "optimizer": "SGD",
     "initial_lr": 1e-2,

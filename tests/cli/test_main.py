@@ -71,8 +71,25 @@ def test_info_of_stock_network(suffix, capsys):
     out = capsys.readouterr().out
     assert ("SGD" if "SGD" in suffix else "AdamW") in out
     if "epochs" in suffix:
-        assert "num_epochs                7\n" in out
-        assert "num_iterations_per_epoch  3\n" in out
+        assert "schedule    7 epochs of 3 iterations; " in out
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("nnUNetTrainerDCAUNet_lr1e3", ("AdamW, betas 0.9 and 0.98, rate 0.001, weight decay 0.05 (not of norms",
+                                        "over the first 5% of them, then falls", "augmentation nnU-Net's\n")),
+        ("nnUNetTrainerDCAUNet_SGD", ("SGD, momentum 0.99", "250 iterations; the rate falls", "clipped at norm 12\n")),
+        ("nnUNetTrainerEMCAD_paper", ("the sum over the subsets of its prediction maps",)),
+        ("nnUNetTrainerFIAS_paper", ("zoom by 0.7 to 1.4", "shift by up to ")),
+        ("nnUNetTrainerXAttnResUNet_paperPictures", ("passes over the training slices", "each batch at 0.75, 1, 1.25")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_info_tells_the_recipe_in_words(name, lines, capsys):
+    assert main(["info", name]) == 0
+    out = capsys.readouterr().out
+    assert [text for text in lines if text not in out] == []
 
 
 def test_info_of_an_unknown_name_suggests(capsys):

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from nnunet_attn.scoring.intervals import difference_interval, group_index, mean_interval
+from nnunet_attn.scoring.metrics import RANGES
 
 
 def test_groups_of_one_case_give_students_interval():
@@ -54,6 +55,14 @@ def test_mean_of_classes_is_nnunets():
     assert found.low < found.mean < found.high
     with_two = mean_interval(values[:, :2], np.arange(3))
     assert with_two == found or (with_two.low, with_two.high) == (found.low, found.high)
+
+
+def test_an_interval_ends_where_the_values_do():
+    """The mean of a few distances, one of them large: t alone would reach below 0."""
+    distances = np.array([0.0, 1.0, 0.5, 40.0])
+    free, limited = (mean_interval(distances, np.arange(4), *limits) for limits in ((), (RANGES["HD95"],)))
+    assert free.low < 0 == limited.low
+    assert (limited.mean, limited.high) == (free.mean, free.high)
 
 
 def test_constant_values_and_too_few_groups():
