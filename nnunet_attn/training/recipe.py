@@ -118,7 +118,7 @@ def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, s
         "schedule": f"{epochs} epochs of {length}{warmup}, then {rate}",
         "gradients": f"clipped at {'norm' if recipe.clip_by == 'norm' else 'values of'} {recipe.clip:g}",
         "loss": loss,
-        "augmentation": "nnU-Net's",
+        "augmented": "as nnU-Net does",
     }
     if not warmup:
         lines["schedule"] = lines["schedule"].replace(", then", "; the rate")
@@ -129,7 +129,7 @@ def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, s
             "zoom by 0.7 to 1.4, probability {0.p_scaling:g}": recipe.augmentation.p_scaling,
             "shift by up to {0.shift:.0%} of the patch, probability {0.p_shift:g}": recipe.augmentation.shift,
         }
-        lines["augmentation"] = "; ".join(t.format(recipe.augmentation) for t, there in shown.items() if there)
+        lines["augmented"] = "; ".join(t.format(recipe.augmentation) for t, there in shown.items() if there)
     if recipe.scales != (1.0,):
         lines["scales"] = f"each batch at {', '.join(f'{scale:g}' for scale in recipe.scales)}, one step each"
     return lines

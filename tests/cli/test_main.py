@@ -78,7 +78,7 @@ def test_info_of_stock_network(suffix, capsys):
     ("name", "lines"),
     [
         ("nnUNetTrainerDCAUNet_lr1e3", ("AdamW, betas 0.9 and 0.98, rate 0.001, weight decay 0.05 (not of norms",
-                                        "over the first 5% of them, then falls", "augmentation nnU-Net's\n")),
+                                        "over the first 5% of them, then falls", "augmented   as nnU-Net does\n")),
         ("nnUNetTrainerDCAUNet_SGD", ("SGD, momentum 0.99", "250 iterations; the rate falls", "clipped at norm 12\n")),
         ("nnUNetTrainerEMCAD_paper", ("the sum over the subsets of its prediction maps",)),
         ("nnUNetTrainerFIAS_paper", ("zoom by 0.7 to 1.4", "shift by up to ")),

@@ -1,0 +1,99 @@
+"""Compiled by inductor as nnU-Net compiles: the results of eager float32, one graph to train and one to evaluate.
+
+nnU-Net calls ``torch.compile(network)`` on a GPU; inductor's front end, its decompositions and its fusions are the same
+on a CPU, where only the generated code differs. It is compiled without vectors and optimisation, which takes a third of
+the time. Stock nnU-Net's network stands beside ours, so that what fails there as well is known.
+
+Gradients are compared by the norm of the difference: inductor sums in another order, and where that moves one of a
+million activations across a ReLU's zero, single entries of a gradient move by a few thousandths of the largest.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from planned_hosts import PATCHES, host_arguments
+from small_networks import build, image, several_heads, small
+from torch import nn
+from torch._dynamo.utils import counters
+
+from nnunet_attn.catalog import ENTRIES
+
+FEW = {"nnUNetTrainerXAttnResUNet", "nnUNetTrainerDualCAUNet", "nnUNetTrainerEMCAD"}  # the rest takes minutes each
+NETWORKS = [pytest.param(entry, marks=[] if entry.trainer in FEW else pytest.mark.slow, id=entry.trainer)
+            for entry in ENTRIES]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler(monkeypatch):
+    """No graphs of other tests, quick to compile; random numbers drawn as in eager mode, for networks that draw."""
+    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)
+    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 1)
+    monkeypatch.setattr(torch._inductor.config.aot_inductor, "debug_compile", True)
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+def loss(outputs: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    maps = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+    weights = (torch.randn(m.shape, generator=torch.Generator().manual_seed(1)) for m in maps)
+    return sum((m * w).mean() for m, w in zip(maps, weights, strict=True))
+
+
+def step(network: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Loss and gradients of a training step."""
+    network.zero_grad()
+    torch.manual_seed(0)
+    value = loss(network(x))
+    value.backward()
+    name = "_orig_mod."
+    found = {k.removeprefix(name): p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}
+    return value.detach(), found
+
+
+def check_compiled(network: nn.Module, x: torch.Tensor) -> None:
+    graphs = []
+    compiled = torch.compile(network)
+    network.train()
+    value, gradients = step(network, x)
+    for _ in range(2):
+        compiled_value, compiled_gradients = step(compiled, x)
+    graphs.append(counters["stats"]["unique_graphs"])
+    torch.testing.assert_close(compiled_value, value, rtol=1e-4, atol=1e-5)
+    largest = max(g.norm() for g in gradients.values())
+    assert gradients.keys() == compiled_gradients.keys()
+    wrong = {k: float((compiled_gradients[k] - g).norm() / g.norm()) for k, g in gradients.items()
+             if (compiled_gradients[k] - g).norm() > 2e-2 * g.norm() + 1e-5 * largest}  # fmt: skip
+    assert not wrong
+
+    network.eval()
+    with torch.no_grad():
+        for _ in range(2):
+            found, wanted = compiled(x), network(x)
+        for a, b in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (found, wanted)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * b.abs().max().item())
+    graphs.append(counters["stats"]["unique_graphs"])
+    network.train()
+    step(compiled, x)
+    graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs == [1, 2, 2]
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("entry", NETWORKS)
+def test_inductor(entry):
+    torch.manual_seed(0)
+    heads = {"deep_supervision": True} if several_heads(entry) else {}
+    check_compiled(build(entry, **small(entry).arguments, **heads), image(entry))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [2, 3])
+def test_inductor_on_the_stock_network(dim):
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
+    torch.manual_seed(0)
+    network = PlainConvUNet(2, num_classes=3, deep_supervision=True, **host_arguments(dim))
+    check_compiled(network, torch.randn(2, 2, *PATCHES[dim]))
