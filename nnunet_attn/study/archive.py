@@ -1,5 +1,10 @@
-"""``study archive``: copy the small files of a study that its report needs; no checkpoints, images or predictions."""
+"""``study archive``: copy the small files of a study that its report needs; no checkpoints, images or predictions.
 
+Paths in nnU-Net's three folders are written from those folders on (``nnUNet_results/Dataset...``), so that an archive
+can be published without the names of a machine's folders.
+"""
+
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,18 +16,19 @@ from nnunet_attn.study.reporting import GROUPS_FILE, STUDY_FILE
 
 OF_DATASET = {"raw": ("dataset.json", "manifest.json"), "preprocessed": ("dataset.json", "splits_final.json")}
 OF_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
+SUMMARY = "validation/summary.json"
 OF_FOLD = (
     "debug.json",
     "nnunet_attn_run.json",
     SCORES,
     str(Path(SCORES).with_suffix(".json")),
-    "validation/summary.json",
+    SUMMARY,
 )
 LOGS = "training_log_*.txt"
 
 
 def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
-    """The files to archive, with their paths in the archive."""
+    """The files to archive, with their paths in the archive; of trainings that have been validated."""
     layout: Layout = matrix.layout
     for name in matrix.names:
         for part, files in OF_DATASET.items():
@@ -34,6 +40,8 @@ def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
                 yield path, f"nnUNet_preprocessed/{name}/{path.name}"
     for job in matrix.trainings:
         fold = layout.results / job.id.partition("/")[2]
+        if not (fold / SUMMARY).is_file():
+            continue
         place = f"nnUNet_results/{job.id.partition('/')[2]}"
         for file in OF_MODEL:
             yield fold.parent / file, f"{place.rpartition('/')[0]}/{file}"
@@ -52,6 +60,12 @@ def write_archive(matrix: Matrix, folder: Path) -> int:
         target = folder / place
         if source.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+            target.write_bytes(_from_folders_on(source.read_bytes(), matrix.layout))
             count += 1
     return count
+
+
+def _from_folders_on(content: bytes, layout: Layout) -> bytes:
+    for part in ("raw", "preprocessed", "results"):
+        content = content.replace(f"{getattr(layout, part)}{os.sep}".encode(), f"nnUNet_{part}/".encode())
+    return content

@@ -48,7 +48,7 @@ def fill(small: Small, matrix) -> None:
                 values = dict.fromkeys(METRICS, 10.0) | {"Dice": dice, "IoU": dice / (2 - dice), "RVD": 0.0}
                 metrics[str(value)] = {m: values[m] for m in ("Dice", "IoU", "n_pred", "n_ref")}
                 lines += [("d", "t", job.fold, case, name, m, v) for m, v in values.items()]
-            per_case.append({"prediction_file": f"/x/{case}.png", "metrics": metrics})
+            per_case.append({"prediction_file": f"{fold}/validation/{case}.png", "metrics": metrics})
         (fold / "validation" / "summary.json").write_text(json.dumps({"metric_per_case": per_case}))
         with (fold / "nnunet_attn_metrics.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("dataset", "trainer", "fold", "case", "class", "metric", "value"), *lines])
@@ -115,6 +115,7 @@ def test_an_archive_gives_the_same_report(study, tmp_path):
     assert main(["study", "archive", str(study.file), "-o", str(tmp_path / "small")]) == 0
     files = [path for path in (tmp_path / "small").rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".pth", ".png")]
+    assert not [path for path in files if str(study.layout.folder) in path.read_text()]
     for source, name in ((study.file, "a"), (tmp_path / "small", "b")):
         assert main(["study", "report", str(source), "-o", str(tmp_path / name), "-np", "1"]) == 0
     for name in ("results.csv", "differences.csv", "twins.csv", "ranks.csv", "tables.tex"):
