@@ -93,6 +93,15 @@ def add_nsd_tolerance(parser: Parser, default: float | None = 1.0) -> None:
     )
 
 
+def add_voxels(parser: Parser) -> None:
+    """``--voxels``."""
+    parser.add_argument(
+        "--voxels",
+        action="store_true",
+        help="HD95, ASSD and the tolerance of NSD in voxels: for files that do not hold the true spacing",
+    )
+
+
 def add_report_contents(parser: Parser) -> None:
     """``--no-surface`` and ``--published``."""
     parser.add_argument(

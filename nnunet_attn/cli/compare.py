@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_references(parser)
     shared.add_groups(parser)
     shared.add_nsd_tolerance(parser)
+    shared.add_voxels(parser)
     shared.add_report_contents(parser)
     shared.add_output(parser, "folder to write (default: compare_DATASET_CONFIGURATION)")
     shared.add_overwrite(parser)
@@ -90,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
             references=options.references,
             groups=options.groups,
             tolerance=options.nsd_tolerance,
+            voxels=options.voxels,
             surface=not options.no_surface,
             processes=options.processes,
         )

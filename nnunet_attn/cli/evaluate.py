@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "original size, with the true spacing",
     )
     shared.add_nsd_tolerance(parser)
+    shared.add_voxels(parser)
     shared.add_folds(parser, "all that a trained model has")
     shared.add_groups(parser)
     parser.add_argument(
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         groups=options.groups,
         protocol=options.protocol,
         tolerance=options.nsd_tolerance,
+        voxels=options.voxels,
         only_predicted=options.only_predicted,
         at_input_size=options.at_input_size,
         processes=options.processes,

@@ -131,6 +131,7 @@ def compare(
     references: Path | None = None,
     groups: str | None = None,
     tolerance: float = 1.0,
+    voxels: bool = False,
     surface: bool = True,
     measure: bool = True,
     processes: int = 1,
@@ -146,6 +147,7 @@ def compare(
         references: Folder of reference label maps; by default that of nnU-Net's raw dataset.
         groups: Rule that tells which cases belong together, see ``scoring.groups.find_groups``.
         tolerance: Tolerance of NSD.
+        voxels: Distances in voxels, whatever spacing the files state.
         surface: Also compute HD95, ASSD and NSD, which requires reading all predictions.
         measure: Build each network to count parameters and GMACs.
         processes: Number of worker processes.
@@ -163,7 +165,7 @@ def compare(
     refuse_unequal(models, used, find_splits(name))
 
     classes = Classes.from_dataset_json(models[0].dataset)
-    rules, raw = Rules(classes, tolerance=tolerance), nnunet_folder("nnUNet_raw", name)
+    rules, raw = Rules(classes, tolerance=tolerance, voxels=voxels), nnunet_folder("nnUNet_raw", name)
     if test is None:
         gathered = from_validation(models, used, references, rules, surface=surface, processes=processes)
     else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_attn.scoring.cases import Rules
+from nnunet_attn.scoring.cases import VOXEL, Rules
 
 STORED = "nnunet_attn_metrics.csv"
 CaseScores = dict[str, dict[str, dict[str, float]]]  # case -> class -> metric -> value
@@ -46,5 +46,7 @@ def stored_scores(fold: Path, cases: Mapping[str, Mapping], rules: Rules) -> tup
     except (OSError, ValueError):
         return None
     if about.get("protocol") != rules.protocol or about.get("nsd_tolerance") != rules.tolerance:
+        return None
+    if (about.get("unit") == VOXEL) != rules.voxels:
         return None
     return (scores, str(about.get("unit", ""))) if same_dice(scores, cases) else None

@@ -14,6 +14,7 @@ from nnunet_attn.scoring.metrics import score
 from nnunet_attn.scoring.volumes import read_labels, values_of
 from nnunet_attn.workers import in_parallel
 
+VOXEL = "voxels"  # the unit of distances by the rule of that name
 LISTED = 10  # number of cases named in a message
 
 
@@ -37,11 +38,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Rules:
-    """Scoring rules: classes, protocol for empty masks, tolerance of NSD in the unit of the spacing."""
+    """Scoring rules: classes, protocol for empty masks, tolerance of NSD in the unit of the spacing.
+
+    With ``voxels`` distances are in voxels, whatever spacing the files state: for files that lost the true one.
+    """
 
     classes: Classes
     protocol: str = "nnunet"
     tolerance: float = 1.0
+    voxels: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,21 @@ def score_case(job: Job, rules: Rules) -> Scores | str:
         if unknown:
             return f"{job.case}: the {name} holds {unknown[:5]}, which are not labels in dataset.json"
 
+    unit, spacing = prediction.unit, tuple(prediction.spacing)
+    if rules.voxels:
+        unit, spacing = VOXEL, (1.0,) * len(spacing)
     scored = True if classes.ignore is None else reference.array != classes.ignore
     values = {}
     for name, labels in classes.values.items():
         masks = [np.isin(v.array, labels) if len(labels) > 1 else v.array == labels[0] for v in (prediction, reference)]
         masks = [mask & scored for mask in masks]
-        values[name] = score(masks[0], masks[1], prediction.spacing, tolerance=rules.tolerance, protocol=rules.protocol)
+        values[name] = score(masks[0], masks[1], spacing, tolerance=rules.tolerance, protocol=rules.protocol)
         counts = {key: int(np.count_nonzero(mask)) for key, mask in zip(("n_pred", "n_ref"), masks, strict=True)}
         values[name] |= counts
-        if prediction.unit == "mm" and reference.array.ndim == 3:
-            voxel = float(np.prod(prediction.spacing)) / 1000
+        if unit == "mm" and reference.array.ndim == 3:
+            voxel = float(np.prod(spacing)) / 1000
             values[name] |= {"ml_pred": counts["n_pred"] * voxel, "ml_ref": counts["n_ref"] * voxel}
-    return Scores(job, values, prediction.unit)
+    return Scores(job, values, unit)
 
 
 def score_cases(

@@ -208,6 +208,7 @@ def evaluate(
     groups: str | None = None,
     protocol: str = "nnunet",
     tolerance: float = 1.0,
+    voxels: bool = False,
     only_predicted: bool = False,
     at_input_size: bool = False,
     processes: int = 1,
@@ -225,6 +226,7 @@ def evaluate(
         groups: Rule that tells which cases belong together, see ``groups.find_groups``.
         protocol: "nnunet" or "transunet", see ``metrics.score``.
         tolerance: Tolerance of NSD, in mm (in pixels for files without spacing).
+        voxels: Distances in voxels, whatever spacing the files state.
         only_predicted: Score the predicted cases even if others lack a prediction.
         at_input_size: Of a dataset converted with ``--input-size``: score slices and pictures at that size. Otherwise
             pictures are scored at their original size, and volumes with their true spacing.
@@ -255,7 +257,7 @@ def evaluate(
     found_groups = find_groups(
         [job.case for job in jobs], groups, dataset=model.dataset if model else None, folders=beside
     )
-    scores = score_cases(jobs, Rules(classes, protocol, tolerance), processes=processes, progress=progress)
+    scores = score_cases(jobs, Rules(classes, protocol, tolerance, voxels), processes=processes, progress=progress)
 
     names = {"dataset": model.dataset, "trainer": model.folder.name} if model else {"dataset": "", "trainer": ""}
     summary = {

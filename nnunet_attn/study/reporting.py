@@ -83,6 +83,7 @@ def compare_dataset(task: Task) -> tuple["Side", Path | None]:
             test=task.test,
             groups=str(options["groups"]) if options.get("groups") else options.get("patients"),
             tolerance=float(options.get("nsd_tolerance", 1.0)),
+            voxels=bool(options.get("voxels", False)),
             surface=bool(options.get("surface", True)),
             measure=False,
             processes=1,

@@ -260,9 +260,9 @@ def _report(top: Reader) -> dict[str, Any]:
     """The options of the report, named like those of ``nnunet-attn compare``."""
     if "report" not in top.content:
         return {}
-    keys = ("published", "surface", "nsd_tolerance", "patients", "groups")
+    keys = ("published", "surface", "voxels", "nsd_tolerance", "patients", "groups")
     reader = Reader(top.document, top.content["report"], ("report",), keys)
-    values = {key: reader.get(key, bool, "true or false") for key in ("published", "surface")}
+    values = {key: reader.get(key, bool, "true or false") for key in ("published", "surface", "voxels")}
     values["patients"] = reader.get("patients", str, "a regular expression or a JSON file")
     if values["patients"] and values["patients"].endswith(".json"):
         values["patients"] = str(reader.path("patients"))

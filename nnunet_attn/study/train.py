@@ -122,6 +122,7 @@ def _score(run: "Run", predictions: Path, references: Path | None, scores: Path)
         words += ["--at-input-size"]  # as nnU-Net's own validation, with which these scores are compared
     tolerance = run.matrix.study.report.get("nsd_tolerance")
     words += ["--nsd-tolerance", tolerance] if tolerance is not None else []
+    words += ["--voxels"] if run.matrix.study.report.get("voxels") else []
     run.command(*words, "-o", scores, "-np", run.job.threads)
 
 

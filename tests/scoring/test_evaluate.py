@@ -148,6 +148,17 @@ def test_transunet_protocol(folders):
     assert result.summary["mean"]["core"]["Dice"] == pytest.approx(np.mean(per_case))
 
 
+def test_distances_in_voxels_whatever_spacing_the_files_state(folders):
+    in_mm, in_voxels = (evaluate(*folders, voxels=voxels, progress=False) for voxels in (False, True))
+    assert (in_mm.summary["unit"], in_voxels.summary["unit"]) == ("mm", "voxels")
+    for i in range(4):
+        found = value(in_voxels, f"case{i}", "ring", "HD95")
+        assert found == pytest.approx(value(in_voxels, f"case{i}", "ring", "HD95_voxel"), nan_ok=True)
+        assert value(in_voxels, f"case{i}", "ring", "Dice") == value(in_mm, f"case{i}", "ring", "Dice")
+    assert in_voxels.summary["mean"]["ring"]["ASSD"] != in_mm.summary["mean"]["ring"]["ASSD"]
+    assert "ml_ref" not in in_voxels.summary["mean"]["ring"]
+
+
 def test_several_processes_give_the_same(folders):
     one, two = (evaluate(*folders, processes=n, progress=False).table for n in (1, 2))
     pd.testing.assert_frame_equal(one, two)

@@ -30,7 +30,7 @@ rows:
 schedule: 10epochs_150iterations
 repeats: 2
 retries: 2
-report: {published: true, nsd_tolerance: 2}
+report: {published: true, nsd_tolerance: 2, voxels: true}
 """
 
 
