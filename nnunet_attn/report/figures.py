@@ -37,14 +37,15 @@ COSTS = (
 
 
 def short_names(rows: Sequence[str]) -> dict[str, str]:
-    """Short names of rows for figures: without the prefix nnUNetTrainer, and without a schedule that all rows share."""
+    """Short names of rows: without the prefix nnUNetTrainer, and without a schedule and plans that all rows share."""
     trainers = [row.partition(":") for row in rows]
     schedules = {found[0] if (found := SCHEDULE.search(trainer)) else "" for trainer, _, _ in trainers}
     names = []
     for trainer, _, plans in trainers:
         name = trainer.removeprefix("nnUNetTrainer")
         name = SCHEDULE.sub("", name) if len(schedules) == 1 else name
-        name = f"stock{name}" if not name or SCHEDULE.fullmatch(name) else name
+        name = f"stock{name}" if not name or name.startswith("_") else name
+        plans = "" if len({plans for _, _, plans in trainers}) == 1 else plans
         names.append(name + (f" ({plans.removeprefix('nnUNet').removesuffix('Plans')})" if plans else ""))
     unique = names if len(set(names)) == len(names) else rows
     return dict(zip(rows, unique, strict=True))

@@ -14,6 +14,7 @@ from nnunet_attn.report.document import Block, Folded, Heading, Items, Table, Te
 from nnunet_attn.report.figures import case_titles, short_names
 from nnunet_attn.report.paper_differences import paper_differences
 from nnunet_attn.report.published import PROTOCOL, cells_of, find_published
+from nnunet_attn.scoring.cases import VOXEL
 from nnunet_attn.scoring.groups import INDEPENDENT
 from nnunet_attn.scoring.metrics import DISTANCES, METRICS
 from nnunet_attn.trainer_names import describe_trainer
@@ -74,7 +75,8 @@ class Tables:
         self.comparison = comparison
         self.unit = comparison.gathered.unit
         present = set(comparison.summary[comparison.summary["mean"].notna()].metric)
-        self.metrics = [metric for metric in METRICS if metric in present]
+        doubled = {"HD95_voxel"} if self.unit == VOXEL else set()
+        self.metrics = [metric for metric in METRICS if metric in present - doubled]
         self.names = comparison.names
         self.titles = summary_titles(comparison.scores)
         self.overall = overall(comparison.scores)

@@ -15,7 +15,7 @@ from nnunet_attn.catalog import FAMILIES
 from nnunet_attn.citations import CITATIONS
 from nnunet_attn.cli.main import main
 from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown, to_text
-from nnunet_attn.report.figures import row_colours, row_markers
+from nnunet_attn.report.figures import row_colours, row_markers, short_names
 from nnunet_attn.report.latex import latex_table
 from nnunet_attn.report.page import DARK, LIGHT, STYLE
 from nnunet_attn.report.tables import best_cells
@@ -357,3 +357,15 @@ def test_citations_are_those_of_the_citation_file():
         assert [f"{a['family-names']}, {a['given-names']}" for a in work["authors"]] == list(citation.authors)
         assert work["year"] == citation.year
         assert f"@{citation.kind}{{{citation.key}," in citation.bibtex
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (["nnUNetTrainer_lr1e1_8epochs:Small", "nnUNetTrainerFIAS_8epochs:Small"], ["stock_lr1e1", "FIAS"]),
+        (["nnUNetTrainer", "nnUNetTrainer:nnUNetResEncUNetMPlans"], ["stock", "stock (ResEncUNetM)"]),
+        (["nnUNetTrainer_8epochs", "nnUNetTrainer_20epochs"], ["stock_8epochs", "stock_20epochs"]),
+    ],
+)
+def test_short_names_leave_out_what_all_rows_share(rows, names):
+    assert list(short_names(rows).values()) == names
