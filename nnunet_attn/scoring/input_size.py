@@ -48,8 +48,9 @@ def true_spacings(raw: Path | None) -> dict[str, list[float]]:
         cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} of the conversion holds the true spacings and cannot be read ({error}); set nnUNet_raw, or give "
-            "--at-input-size to score in the network's pixels"
+            f"{path} of the conversion holds the true spacings and cannot be read ({error}); give the "
+            "references inside the converted dataset (a trained model: set nnUNet_raw), or --at-input-size to score in "
+            "the network's pixels"
         ) from error
     return {name: case["spacing"] for name, case in cases.items() if "spacing" in case}
 

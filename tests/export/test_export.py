@@ -75,6 +75,27 @@ def test_3d(trainer, volumes_3d, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "source"), [("nnUNetTrainer", "images_2d"), ("nnUNetTrainerXAttnRes", "volumes_3d")]
+)
+def test_residual_encoder(trainer, source, tmp_path, request):
+    """On plans as those of nnU-Net's ResEnc presets."""
+    data = request.getfixturevalue(source).copy(tmp_path / "data")
+    file = data.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    for configuration in plans["configurations"].values():
+        if "architecture" in configuration:
+            architecture = configuration["architecture"]
+            architecture["network_class_name"] = architecture["network_class_name"].replace(
+                "PlainConv", "ResidualEncoder"
+            )
+            arguments = architecture["arch_kwargs"]
+            arguments["n_blocks_per_stage"] = arguments.pop("n_conv_per_stage")
+    file.write_text(json.dumps(plans))
+    exported_and_compared(data, trainer, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["nnUNetTrainer", "nnUNetTrainerFIAS"])
 def test_regions(trainer, regions_2d, tmp_path):
     export = exported_and_compared(regions_2d.copy(tmp_path / "data"), trainer, tmp_path)
