@@ -115,12 +115,14 @@ def on_docstring(app: Sphinx, what: str, name: str, obj: object, options: object
 
 
 def prepare(app: Sphinx) -> None:
-    """Draw the figures of the papers' pages and write the page of the API."""
+    """Draw the figures of the papers' pages, write the page of the API, and make the report of the evidence."""
     import diagrams
     import make_api
+    import make_evidence
 
     diagrams.draw_all(HERE / "generated")
     make_api.write(HERE / "api.rst")
+    make_evidence.write(HERE / "generated" / "evidence")
 
 
 def setup(app: Sphinx) -> None:

@@ -1,0 +1,65 @@
+"""Tables and figures of the page on evidence, made by the study's own report from results/evidence, at each build."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_attn.errors import UserError
+from nnunet_attn.report.figures import short_names
+from nnunet_attn.study.reporting import open_study, write_study_report
+
+RESULTS = Path(__file__).parents[1] / "results" / "evidence"
+SECTIONS = ("Results", "Does the attention matter?", "Cost", "Learning curves", "What is missing")
+
+
+def write(folder: Path) -> None:
+    """For each archive in results/evidence, NAME.md to include, and the folder NAME with the whole report.
+
+    Args:
+        folder: Folder of the pages' generated parts.
+    """
+    for archive in sorted(path.parent for path in RESULTS.glob("*/study.yaml")):
+        report = folder / archive.name
+        report.mkdir(parents=True, exist_ok=True)
+        try:
+            write_study_report(open_study(archive, None), report, folds=None, processes=1)
+        except UserError as error:
+            text = f"*{str(error).replace(str(archive), archive.name)}*\n"
+        else:
+            text = part_of_page(report, archive.name)
+        (folder / f"{archive.name}.md").write_text(text, encoding="utf-8")
+
+
+def part_of_page(report: Path, name: str) -> str:
+    """The sections of a report that the page shows, with Dice by class in front."""
+    page = (report / "report.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    verdicts = [line for line in parts[0].splitlines() if line.startswith("**")]
+    chosen = [f"### {part}" for title in SECTIONS for part in parts if part.startswith(f"{title}\n")]
+    text = "\n\n".join([*verdicts, by_class(report), *chosen])
+    text = re.sub(r"^### Dataset.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\]\((?!http)([^)]*\.svg)\)", rf"](generated/evidence/{name}/\1)", text)
+    pages = (f"{path.parent.name}/report.html" for path in sorted(report.glob("*/report.html")))
+    links = ", ".join(f"{{download}}`{page} <generated/evidence/{name}/{page}>`" for page in pages)
+    return f"{text}\n\nThe whole report, with the other metrics and what to doubt: {links}\n"
+
+
+def by_class(report: Path) -> str:
+    """Dice of each class, with its interval, of every dataset of a report."""
+    lines = []
+    for path in sorted(report.glob("*/summary.csv")):
+        table = pd.read_csv(path)
+        table = table[table.metric == "Dice"]
+        classes = [c for c in table["class"].unique() if c not in ("mean", "case_mean")]
+        names = short_names(list(table.row.unique()))
+        lines += [
+            f"Dice by class, mean [95 % interval], {path.parent.name.partition('__')[0]}", "",
+            f"| | {' | '.join(classes)} |", f"|---|{'---:|' * len(classes)}",
+        ]  # fmt: skip
+        for row, name in names.items():
+            found = [table[(table.row == row) & (table["class"] == c)].iloc[0] for c in classes]
+            cells = " | ".join(f"{s['mean']:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in found)
+            lines.append(f"| {name} | {cells} |")
+        lines.append("")
+    return "\n".join(lines)
