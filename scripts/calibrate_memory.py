@@ -21,9 +21,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_attn import trainers
 from nnunet_attn.architectures.planned import kept_values
 from nnunet_attn.catalog import ENTRIES
-from nnunet_attn.cli.benchmark import planned_configuration
 from nnunet_attn.files import complete_file
 from nnunet_attn.training.base import PlanDrivenTrainer
+from nnunet_attn.training.default_plans import default_configuration
 
 PATCHES = ((160, 192), (256, 224), (512, 512), (8, 96, 96), (64, 96, 96), (96, 160, 160), (128, 128, 128))
 OUTPUT = Path(__file__).parent / "results" / "memory.csv"
@@ -31,7 +31,7 @@ OUTPUT = Path(__file__).parent / "results" / "memory.csv"
 
 def measured(trainer: type, patch: tuple[int, ...]) -> tuple[int | None, int]:
     with torch.device("meta"):
-        network = trainer.build_network_architecture(None, planned_configuration([*patch]), 1, 4, True)
+        network = trainer.build_network_architecture(None, default_configuration(patch), 1, 4, True)
     count = getattr(network, "compute_conv_feature_map_size", None)
     return None if count is None else int(count(patch)), kept_values(network.train(), [(2, 1, *patch)]) // 2
 

@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "study": BOTTOM | {"dataset_conversion", "scoring", "comparison", "report", "study"},
     "export": BOTTOM | {"training", "export"},
     "maps": BOTTOM | {"blocks", "scoring", "report", "training", "export", "maps"},
+    "testing": BOTTOM | {"complexity", "training", "testing"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = {
@@ -113,6 +114,7 @@ HEAVY_LAYERS = tuple(
         "study",
         "export",
         "maps",
+        "testing",
     )
 )
 

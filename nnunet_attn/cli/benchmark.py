@@ -145,56 +145,22 @@ class NetworkMaker:
     def check(self) -> None:
         """Raise UserError unless nnU-Net would plan the patch and the trainer takes it."""
         from nnunet_attn.errors import UserError
+        from nnunet_attn.training.default_plans import default_configuration
 
-        planned_configuration(self.options.patch)
+        try:
+            default_configuration(self.options.patch)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if self.trainer != "stock" and len(self.options.patch) not in self.trainer_class().dimensions:
             raise UserError(f"{self.trainer} does not take a {len(self.options.patch)}D patch {self.options.patch}")
 
     def __call__(self) -> Any:
         from nnunet_attn.complexity import use_plain_path
+        from nnunet_attn.training.default_plans import default_configuration
 
-        cls, configuration = self.trainer_class(), planned_configuration(self.options.patch)
+        cls, configuration = self.trainer_class(), default_configuration(self.options.patch)
         network = cls.build_network_architecture(None, configuration, self.options.channels, self.options.classes, True)
         return use_plain_path(network, ("implementation", "form")) if self.plain else network
-
-
-def planned_configuration(patch: list[int]) -> Any:
-    """nnU-Net's configuration of its default network for a patch of isotropic spacing."""
-    from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
-    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-
-    from nnunet_attn.errors import UserError
-
-    dim = len(patch)
-    _, strides, kernels, rounded, _ = get_pool_and_conv_props([1.0] * dim, patch, 4, 999999)
-    if list(rounded) != list(patch):
-        raise UserError(
-            f"nnU-Net would not plan the patch {patch}; the nearest that it plans is {list(map(int, rounded))}"
-        )
-    stages = len(strides)
-    return ConfigurationManager({
-        "patch_size": patch,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": stages,
-                "features_per_stage": [min(512 if dim == 2 else 320, 32 * 2**i) for i in range(stages)],
-                "conv_op": f"torch.nn.modules.conv.Conv{dim}d",
-                "kernel_sizes": kernels,
-                "strides": strides,
-                "n_conv_per_stage": [2] * stages,
-                "n_conv_per_stage_decoder": [2] * (stages - 1),
-                "conv_bias": True,
-                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dim}d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-    })  # fmt: skip
 
 
 def report(rows: list[dict], options: argparse.Namespace, output: Path | None) -> None:
