@@ -33,7 +33,16 @@ def _arxiv(number: str) -> dict[str, str]:
     return {"eprint": number, "archivePrefix": "arXiv"}
 
 
-# By family of the catalogue; "stock" is nnU-Net.
+_UNET_PLUS_PLUS = Citation(
+    "zhou2018unetplusplus",
+    "UNet++: A Nested U-Net Architecture for Medical Image Segmentation",
+    ("Zhou, Zongwei", "Rahman Siddiquee, Md Mahfuzur", "Tajbakhsh, Nima", "Liang, Jianming"),
+    2018,
+    "inproceedings",
+    {"booktitle": "DLMIA"} | _arxiv("1807.10165"),
+)
+
+# By family of the catalogue, "stock" being nnU-Net, and by trainer of a library's network.
 CITATIONS = {
     "stock": Citation(
         "isensee2021nnunet",
@@ -82,5 +91,79 @@ CITATIONS = {
         2024,
         "inproceedings",
         {"booktitle": "CVPR"} | _arxiv("2405.06880"),
+    ),
+    "nnUNetTrainerMONAIAttentionUNet": Citation(
+        "oktay2018attention",
+        "Attention U-Net: Learning Where to Look for the Pancreas",
+        ("Oktay, Ozan", "Schlemper, Jo", "Le Folgoc, Loic", "others"),
+        2018,
+        "misc",
+        _arxiv("1804.03999"),
+    ),
+    "nnUNetTrainerMONAIUNetPlusPlus": _UNET_PLUS_PLUS,
+    "nnUNetTrainerMONAIUNETR": Citation(
+        "hatamizadeh2022unetr",
+        "UNETR: Transformers for 3D Medical Image Segmentation",
+        ("Hatamizadeh, Ali", "Tang, Yucheng", "Nath, Vishwesh", "others"),
+        2022,
+        "inproceedings",
+        {"booktitle": "WACV"} | _arxiv("2103.10504"),
+    ),
+    "nnUNetTrainerMONAISwinUNETR": Citation(
+        "hatamizadeh2022swin",
+        "Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI Images",
+        ("Hatamizadeh, Ali", "Nath, Vishwesh", "Tang, Yucheng", "others"),
+        2022,
+        "inproceedings",
+        {"booktitle": "BrainLes 2021"} | _arxiv("2201.01266"),
+    ),
+    "nnUNetTrainerMONAISegResNet": Citation(
+        "myronenko2019segresnet",
+        "3D MRI Brain Tumor Segmentation Using Autoencoder Regularization",
+        ("Myronenko, Andriy",),
+        2019,
+        "inproceedings",
+        {"booktitle": "BrainLes 2018"} | _arxiv("1810.11654"),
+    ),
+    "nnUNetTrainerMONAIMedNeXt": Citation(
+        "roy2023mednext",
+        "MedNeXt: Transformer-driven Scaling of ConvNets for Medical Image Segmentation",
+        ("Roy, Saikat", "Koehler, Gregor", "Ulrich, Constantin", "others"),
+        2023,
+        "inproceedings",
+        {"booktitle": "MICCAI"} | _arxiv("2303.09975"),
+    ),
+    "nnUNetTrainerSMPUNet": Citation(
+        "ronneberger2015unet",
+        "U-Net: Convolutional Networks for Biomedical Image Segmentation",
+        ("Ronneberger, Olaf", "Fischer, Philipp", "Brox, Thomas"),
+        2015,
+        "inproceedings",
+        {"booktitle": "MICCAI"} | _arxiv("1505.04597"),
+    ),
+    "nnUNetTrainerSMPUNetPlusPlus": _UNET_PLUS_PLUS,
+    "nnUNetTrainerSMPDeepLabV3Plus": Citation(
+        "chen2018deeplabv3plus",
+        "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
+        ("Chen, Liang-Chieh", "Zhu, Yukun", "Papandreou, George", "Schroff, Florian", "Adam, Hartwig"),
+        2018,
+        "inproceedings",
+        {"booktitle": "ECCV"} | _arxiv("1802.02611"),
+    ),
+    "nnUNetTrainerSMPSegFormer": Citation(
+        "xie2021segformer",
+        "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",
+        ("Xie, Enze", "Wang, Wenhai", "Yu, Zhiding", "others"),
+        2021,
+        "inproceedings",
+        {"booktitle": "NeurIPS"} | _arxiv("2105.15203"),
+    ),
+    "nnUNetTrainerSMPUPerNet": Citation(
+        "xiao2018upernet",
+        "Unified Perceptual Parsing for Scene Understanding",
+        ("Xiao, Tete", "Liu, Yingcheng", "Zhou, Bolei", "Jiang, Yuning", "Sun, Jian"),
+        2018,
+        "inproceedings",
+        {"booktitle": "ECCV"} | _arxiv("1807.10221"),
     ),
 }

@@ -21,6 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_attn import trainers
+from nnunet_attn.library_rows import LIBRARY_ENTRIES
 from nnunet_attn.lookup import own_trainers
 
 FOLDER = Path(__file__).parent / "golden"
@@ -105,6 +106,8 @@ def variants() -> list[tuple[str, str, int]]:
     for line in NAMES.read_text(encoding="utf-8").splitlines():
         if line not in dict(own_trainers()):
             continue  # recipes and schedules change no parameter
+        if any(line in entry.trainers for entry in LIBRARY_ENTRIES):
+            continue  # what the library's next version makes is the library's
         cls = getattr(trainers, line)
         hosts = HOSTS if len(cls.dimensions) > 1 else ["plain"]
         found += [(line, host, dimensions) for dimensions in cls.dimensions for host in hosts]

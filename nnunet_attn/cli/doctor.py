@@ -122,6 +122,20 @@ def other_packages() -> Iterator[Line]:
             yield "ok", name, f"of the package {package_of(point)}"
 
 
+def libraries() -> Iterator[Line]:
+    """The libraries whose networks have trainers; those that are not installed are no fault."""
+    from importlib.util import find_spec
+
+    from nnunet_attn.library_rows import LIBRARY_ENTRIES
+
+    for package, extra in {(e.network.split(".")[0], e.file.removesuffix("_networks")): 0 for e in LIBRARY_ENTRIES}:
+        if find_spec(package) is None:
+            remedy = f"{sys.executable} -m pip install 'nnunet-attn[{extra}]'"
+            yield "note", package, f"not installed; for the trainers of its networks: {remedy}"
+        else:
+            yield "ok", package, "installed; its networks have trainers"
+
+
 def look_up() -> Iterator[Line]:
     import contextlib
     import io
@@ -134,9 +148,12 @@ def look_up() -> Iterator[Line]:
     else:
         yield "note", "GPU", "none that torch can use; train with -device cpu"
     from nnunet_attn import trainers
+    from nnunet_attn.library_rows import LIBRARY_ENTRIES
 
     broken: dict[str, list[str]] = {}
-    for name in dir(trainers):
+    yield from libraries()
+    others = {name for entry in LIBRARY_ENTRIES for name in entry.trainers}
+    for name in [n for n in dir(trainers) if n not in others]:
         try:
             network = getattr(getattr(trainers, name), "network", None)
             if network is not None and pydoc.locate(network) is None:

@@ -6,6 +6,8 @@ NAME is any trainer's name, with whatever suffixes.
 import argparse
 from typing import Any
 
+from nnunet_attn.catalog import ENTRIES
+
 HELP = "tell all about one trainer"
 
 
@@ -92,25 +94,42 @@ def run(options: argparse.Namespace) -> None:
 
 def memory_text(entry: Any, written: str) -> str:
     """What training at the catalogue's size keeps, counted on the device "meta"."""
-    import pydoc
-
     import torch
 
-    from nnunet_attn import trainers
     from nnunet_attn.complexity import saved_bytes
-    from nnunet_attn.training.base import merged
 
-    network: Any = pydoc.locate(entry.network)
-    arguments = entry.arguments | merged(getattr(trainers, written), "network_kwargs")
-    located = {k: pydoc.locate(v) if isinstance(v, str) and v.startswith("torch.") else v for k, v in arguments.items()}
-    with torch.device("meta"):
-        made = network(entry.input_channels, entry.num_classes, **located)
-        kept = saved_bytes(made, torch.empty(2, entry.input_channels, *entry.image_size)) / 2
+    try:
+        with torch.device("meta"):
+            made = network_of(entry, written)
+            kept = saved_bytes(made, torch.empty(2, entry.input_channels, *entry.image_size)) / 2
+    except Exception as error:  # a library that is not installed, or whatever another package's network raises
+        if entry in ENTRIES:
+            raise
+        return f"not counted ({' '.join(str(error).split())})"
     size = "x".join(map(str, entry.image_size))
     return (
         f"{kept / 2**20:.0f} MiB kept for backward per sample of {size} in fp32; of your plans: nnunet-attn doctor "
         f"DATASET -tr {written}"
     )
+
+
+def network_of(entry: Any, written: str) -> Any:
+    """The network at the row's size: ours from its arguments, others as their trainer makes it for nnU-Net's plans."""
+    import pydoc
+
+    from nnunet_attn import trainers
+    from nnunet_attn.training.base import merged
+
+    trainer = getattr(trainers, written)
+    if entry not in ENTRIES:
+        from nnunet_attn.training.default_plans import default_configuration
+
+        plan = default_configuration(entry.image_size)
+        return trainer.build_network_architecture(None, plan, entry.input_channels, entry.num_classes, False)
+    network: Any = pydoc.locate(entry.network)
+    arguments = entry.arguments | merged(trainer, "network_kwargs")
+    located = {k: pydoc.locate(v) if isinstance(v, str) and v.startswith("torch.") else v for k, v in arguments.items()}
+    return network(entry.input_channels, entry.num_classes, **located)
 
 
 def print_json(name: str, written: str) -> None:

@@ -15,7 +15,8 @@ def cited(comparison: Comparison) -> list[Citation]:
     """nnU-Net and the papers of the rows' networks."""
     parsed = (parse_trainer_name(row.trainer) for row in comparison.rows)
     families = [p.family for p in parsed if p and p.family and find_entry(p.base)]
-    return [CITATIONS[family] for family in dict.fromkeys(["stock", *families]) if family in CITATIONS]
+    known = [CITATIONS[family] for family in ("stock", *families) if family in CITATIONS]
+    return list({citation.key: citation for citation in known}.values())
 
 
 def _recorded(comparison: Comparison, read: Callable[[str], str]) -> str:

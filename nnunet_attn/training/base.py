@@ -87,6 +87,7 @@ class NetworkTrainer(StartingWeights, Recorded, nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ):
         self.check_configuration(PlansManager(plans).get_configuration(configuration))
+        self.check_plans(PlansManager(plans), configuration, dataset_json)
         self.settings = Recipe(**merged(type(self), "recipe"))
         axes = len(PlansManager(plans).get_configuration(configuration).patch_size)
         if self.settings.scales != (1.0,) and axes != 2:
@@ -115,6 +116,10 @@ class NetworkTrainer(StartingWeights, Recorded, nnUNetTrainer):
                 f"{cls.__name__} takes {' or '.join(f'{d}D' for d in cls.dimensions)} configurations, but this one is "
                 f"{len(patch_size)}D (patch size {list(patch_size)}). Use another configuration, for example 2d."
             )
+
+    @classmethod
+    def check_plans(cls, plans_manager: PlansManager, configuration: str, dataset_json: dict) -> None:
+        """Refuse whatever else the network cannot take, before anything is written; a hook for subclasses."""
 
     @classmethod
     def network_class(cls, configuration_manager: ConfigurationManager) -> type[nn.Module]:

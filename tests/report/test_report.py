@@ -14,6 +14,7 @@ from PIL import Image
 from nnunet_attn.catalog import FAMILIES
 from nnunet_attn.citations import CITATIONS
 from nnunet_attn.cli.main import main
+from nnunet_attn.library_rows import LIBRARY_ENTRIES
 from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown, to_text
 from nnunet_attn.report.figures import row_colours, row_markers, short_names
 from nnunet_attn.report.latex import latex_table
@@ -351,7 +352,7 @@ def test_large_pictures_are_held_as_webp(tmp_path):
 def test_citations_are_those_of_the_citation_file():
     content = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
     listed = {work["title"].strip(): work for work in content["references"]}
-    assert set(CITATIONS) == set(FAMILIES)
+    assert set(CITATIONS) == {*FAMILIES, *(entry.key for entry in LIBRARY_ENTRIES)}
     for citation in CITATIONS.values():
         work = listed[citation.title]
         assert [f"{a['family-names']}, {a['given-names']}" for a in work["authors"]] == list(citation.authors)

@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 from dataclasses import replace
+from importlib.util import find_spec
 from types import SimpleNamespace
 from unittest import mock
 
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from nnunet_attn.catalog import ENTRIES, STOCK_TRAINERS
+from nnunet_attn.library_rows import LIBRARY_ENTRIES
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process, predict
 from nnunet_attn.training.record import NAME as RECORD
 
@@ -82,6 +84,28 @@ def train_resume_validate_predict(data, trainer: str) -> None:
 @pytest.mark.parametrize("trainer", TRAINERS_2D)
 def test_2d(trainer, images_2d, tmp_path):
     train_resume_validate_predict(images_2d.copy(tmp_path), trainer)
+
+
+def of_libraries(dimensions: int) -> list:
+    """Trainers of networks whose extra is installed; all are slow."""
+    return [
+        pytest.param(
+            e.trainer,
+            marks=[pytest.mark.slow, pytest.mark.skipif(not find_spec(e.network.split(".")[0]), reason="no extra")],
+        )
+        for e in LIBRARY_ENTRIES
+        if dimensions in e.dimensions
+    ]
+
+
+@pytest.mark.parametrize("trainer", of_libraries(2))
+def test_libraries_2d(trainer, images_2d, tmp_path):
+    train_resume_validate_predict(images_2d.copy(tmp_path), trainer)
+
+
+@pytest.mark.parametrize("trainer", of_libraries(3))
+def test_libraries_3d(trainer, volumes_3d, tmp_path):
+    train_resume_validate_predict(volumes_3d.copy(tmp_path), trainer)
 
 
 @pytest.mark.parametrize("trainer", [LIGHT, pytest.param("nnUNetTrainerFIAS", marks=pytest.mark.slow)])
