@@ -159,7 +159,9 @@ def status_rows(matrix: Matrix, states: States) -> list[dict[str, object]]:
     return [
         {
             "job": job.id, "kind": job.kind, "state": states[job.id].word, "epoch": states[job.id].epoch,
-            "epochs": states[job.id].epochs, "note": states[job.id].note,
+            "epochs": states[job.id].epochs, "pseudo_dice": states[job.id].dice,
+            "seconds_left": states[job.id].seconds_left, "host": states[job.id].host,
+            "slurm_job": states[job.id].slurm_job, "note": states[job.id].note,
         }
         for job in matrix.jobs.values()
     ]  # fmt: skip

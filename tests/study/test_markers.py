@@ -119,6 +119,12 @@ def test_states_of_running_stalled_failed_and_killed_jobs(small, capsys):
     assert "Slurm job 77" in printed
     assert "its log has not changed for 60 min" in printed
     assert "    | RuntimeError: it broke" in printed
+    assert main(["study", "status", "--json", str(small.file)]) == 0
+    rows = {row["job"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [rows[job.id]["state"] for job in matrix.trainings] == [RUNNING, STALLED, FAILED, STOPPED]
+    first = rows[running.id]
+    assert (first["epoch"], first["epochs"], first["seconds_left"], first["slurm_job"]) == (1, 2, 36, "77")
+    assert first["pseudo_dice"] == pytest.approx(0.6)
 
 
 MANY = "name: many\ndevice: cpu\ndatasets:\n{datasets}\nrows:\n{rows}\nrepeats: 3\nschedule: 2epochs\n"
