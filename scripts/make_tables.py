@@ -139,6 +139,41 @@ def memory() -> str:
     return "\n".join(lines)
 
 
+def map_numbers(trainer: str) -> dict[str, list[dict[str, str]]]:
+    """The numbers of a trained phantom model's maps by layer."""
+    layers: dict[str, list[dict[str, str]]] = {}
+    with (RESULTS / "maps_phantom.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["trainer"] == trainer:
+                layers.setdefault(row["layer"], []).append(row)
+    return layers
+
+
+def maps_lambda() -> str:
+    """Lambda of DCAU-Net's layers, and what the subtraction removes, of the trained phantom model."""
+    lines = ["| layer | lambda | removed | negative |", "|---|---:|---:|---:|"]
+    for layer, rows in map_numbers("nnUNetTrainerDCAUNet").items():
+        value = next(float(row["mean"]) for row in rows if row["map"] == "lambda")
+        cells = []
+        for name in ("removed", "negative"):
+            part = [(int(row["voxels"]), float(row["mean"])) for row in rows if row["map"] == name]
+            cells.append(f"{sum(n * mean for n, mean in part) / sum(n for n, _ in part):.3f}")
+        lines.append(f"| `{layer}` | {value:.3f} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)
+
+
+def maps_borders() -> str:
+    """Weight on finer entries of the history by region, of the trained XAttnRes phantom model."""
+    layers = map_numbers("nnUNetTrainerXAttnResUNet")
+    layers = {layer: rows for layer, rows in layers.items() if any(float(row["mean"]) for row in rows)}
+    regions = list(dict.fromkeys(row["region"] for rows in layers.values() for row in rows))
+    lines = [f"| layer | {' | '.join(regions)} |", f"|---|{'---:|' * len(regions)}"]
+    for layer, rows in layers.items():
+        means = {row["region"]: float(row["mean"]) for row in rows}
+        lines.append(f"| `{layer}` | {' | '.join(f'{means[region]:.3f}' for region in regions)} |")
+    return "\n".join(lines)
+
+
 def papers_cost() -> str:
     """Size and estimated GPU hours of the studies of the papers' tables."""
     lines = ["| study | of | input, batch | rows | steps a row | GPU hours, estimated |", "|---|---|---|---|---|---:|"]
@@ -173,7 +208,7 @@ def datasets() -> str:
 
 
 TABLES = {make.__name__: make for make in (
-    families, networks, ablations, datasets, cost, planned, learned, memory, papers_cost,
+    families, networks, ablations, datasets, cost, planned, learned, memory, papers_cost, maps_lambda, maps_borders,
 )}  # fmt: skip
 TABLES["cost_planned"] = partial(cost, "cost_planned_*.csv")
 TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}

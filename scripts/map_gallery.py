@@ -32,6 +32,7 @@ TRAINERS = (
     "nnUNetTrainerEMCAD",
     "nnUNetTrainerFIAS",
 )
+LAYERS = {"nnUNetTrainerXAttnResUNet": ["x_dec.*"]}  # drawn; of the others the last layer of each kind
 KEPT = ("lambda", "removed", "negative", FINER)  # numbers that the page shows
 WIDTH = 1100  # of a picture, in pixels
 
@@ -40,13 +41,25 @@ def draw(model: Path, image: Path, name: str) -> list[dict[str, str]]:
     """Write the picture of one model; returns its numbers."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "maps"
-        write_maps(model, [image], folder, volumes=False)
+        write_maps(model, [image], folder, layers=LAYERS.get(name), volumes=False)
         with Image.open(folder / f"{image.name.removesuffix('_0000.nii.gz')}.png") as picture:
             small = picture.convert("RGB").resize((WIDTH, picture.height * WIDTH // picture.width), Image.LANCZOS)
         PICTURES.mkdir(exist_ok=True)
         small.save(PICTURES / f"{name}.jpg", quality=82, optimize=True)
         with (folder / "maps.csv").open(encoding="utf-8", newline="") as file:
             return [{"trainer": name} | row for row in csv.DictReader(file) if row["map"] in KEPT]
+
+
+def write(rows: list[dict[str, str]]) -> None:
+    """Write the numbers; those of trainers that were not run now stay."""
+    new = {row["trainer"] for row in rows}
+    if NUMBERS.is_file():
+        with NUMBERS.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["trainer"] not in new] + rows
+    with NUMBERS.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def main() -> None:
@@ -67,10 +80,7 @@ def main() -> None:
             job.train(name)
             image = job.raw / "imagesTs" / f"{job.cases()[0]}_0000.nii.gz"
             rows += draw(job.model(name), image, name.partition("_")[0])
-    with NUMBERS.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(rows)
 
 
 if __name__ == "__main__":
