@@ -4,7 +4,8 @@ Writes scripts/results/papers_gpu_hours.csv, one line for each row of a study on
 
     steps      epochs x ceil(training slices / batch), or the recipe's own epochs x iterations
     training   training time of the network over that of stock nnU-Net's, as measured in cost_cpu_2d.csv (one run, same
-               input, CPU); of ablations: that of the whole network, which is never less
+               input, CPU); of ablations: that of the whole network, which is never less; of libraries' networks, which
+               were not measured: their multiply-accumulates over stock nnU-Net's
     hours      steps x batch x pixels x training x GMACs of stock nnU-Net per pixel x 3 / RATE
 
 Multi-scale recipes take one step for each scale. RATE is an assumption: no GPU was measured for this table.
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnunet_attn import trainers
-from nnunet_attn.catalog import find_entry
+from nnunet_attn.lookup import find_entry
 from nnunet_attn.study.papers import paper_studies
 from nnunet_attn.study.study_file import read_study
 from nnunet_attn.trainer_names import parse_trainer_name
@@ -70,7 +71,7 @@ def estimates() -> Iterator[dict[str, object]]:
                     iterations = math.ceil(SLICES[choice.convert.converter] / plans.batch)
                 pixels = plans.input_size**2 * plans.batch * sum(scale**2 for scale in recipe.scales)
                 steps = recipe.num_epochs * iterations
-                ratio = ratios[entry.trainer]
+                ratio = ratios.get(entry.trainer) or entry.cost.gmacs / math.prod(entry.image_size) / per_pixel
                 hours = steps * pixels * ratio * per_pixel * BACKWARD / RATE / 3600
                 values = (
                     name, choice.convert.converter, row.trainer, plans.input_size, plans.batch, recipe.num_epochs,

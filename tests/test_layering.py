@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "export": BOTTOM | {"training", "export"},
     "maps": BOTTOM | {"blocks", "scoring", "report", "training", "export", "maps"},
     "testing": BOTTOM | {"complexity", "training", "testing"},
+    "api": {"catalog", "testing", "training"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = {

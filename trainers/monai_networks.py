@@ -1,5 +1,11 @@
-"""Networks of MONAI (extra ``monai``), as MONAI has them, 2D and 3D, under our recipe and from scratch."""
+"""Networks of MONAI (extra ``monai``), as MONAI has them, 2D and 3D, under our recipe and from scratch.
 
+``_paperDCAUNet`` and the like: the recipe of that paper, for the row of its tables.
+"""
+
+from nnunet_attn.trainers.dcau_net import PAPER as DCAU_NET
+from nnunet_attn.trainers.emcad import PICTURES
+from nnunet_attn.trainers.fias import PAPER_RECIPES as FIAS
 from nnunet_attn.training.library import Library, LibraryTrainer
 
 
@@ -13,6 +19,7 @@ class nnUNetTrainerMONAIAttentionUNet(LibraryTrainer):
         extra="monai",
     )
     dimensions = (2, 3)
+    paper_recipes = {"paperDCAUNet": DCAU_NET, "paperXAttnRes": PICTURES}
 
 
 class nnUNetTrainerMONAIUNetPlusPlus(LibraryTrainer):
@@ -20,6 +27,7 @@ class nnUNetTrainerMONAIUNetPlusPlus(LibraryTrainer):
 
     library = Library("monai.networks.nets.BasicUNetPlusPlus", size_divisor=16, extra="monai")
     dimensions = (2, 3)
+    paper_recipes = {"paperXAttnRes": PICTURES}
 
 
 class nnUNetTrainerMONAIUNETR(LibraryTrainer):
@@ -27,6 +35,7 @@ class nnUNetTrainerMONAIUNETR(LibraryTrainer):
 
     library = Library("monai.networks.nets.UNETR", size_divisor=16, extra="monai")
     dimensions = (2, 3)
+    paper_recipes = {"paperDCAUNetACDC": DCAU_NET | {"initial_lr": 3e-4}, "paperFIAS": FIAS["paper"]}
 
 
 class nnUNetTrainerMONAISwinUNETR(LibraryTrainer):

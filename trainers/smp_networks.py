@@ -3,6 +3,7 @@
 ``encoder`` is any name that the library has; a subclass with another encoder is a trainer of its own.
 """
 
+from nnunet_attn.trainers.emcad import PICTURES
 from nnunet_attn.training.library import Library, LibraryTrainer
 
 SCRATCH = {"encoder_weights": None}  # the library's default downloads weights in the constructor
@@ -27,6 +28,7 @@ class nnUNetTrainerSMPDeepLabV3Plus(LibraryTrainer):
 
     library = Library("segmentation_models_pytorch.DeepLabV3Plus", SCRATCH, size_divisor=16, extra="smp")
     encoder = "resnet50"
+    paper_recipes = {"paperXAttnRes": PICTURES}
 
 
 class nnUNetTrainerSMPSegFormer(LibraryTrainer):

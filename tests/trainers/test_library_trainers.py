@@ -12,6 +12,7 @@ from nnunet_attn.library_rows import LIBRARY_ENTRIES
 from nnunet_attn.training.default_plans import default_configuration
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.library import Library, LibraryTrainer
+from nnunet_attn.training.recipe import Recipe
 
 LIBRARIES = [
     pytest.param(entry, id=entry.trainer, marks=pytest.mark.skipif(not find_spec(entry.network.split(".")[0]),
@@ -102,6 +103,8 @@ def test_row_and_trainer_agree(entry):
     cls = getattr(trainers, entry.trainer)
     assert (cls.network, cls.dimensions) == (entry.network, entry.dimensions)
     assert cls.library.extra == entry.file.partition("_")[0]
+    assert {*cls.recipes()} == {"SGD", *entry.about.paper_recipes}
+    assert all(Recipe(**cls.recipes()[name]) for name in entry.about.paper_recipes)
     assert "_" not in entry.trainer, "that marks an ablation"
 
 

@@ -1,0 +1,1 @@
+"""A network of my own as a trainer of unmodified nnU-Net."""

@@ -1,0 +1,50 @@
+"""What other packages may build on, in one place: ``from nnunet_attn.api import NetworkTrainer``.
+
+These names, the blocks (``nnunet_attn.blocks``) and the networks (``nnunet_attn.architectures``) are kept as
+CONTRIBUTING.md promises. Everything else may change at any time. A name is imported when it is asked for, so that a
+row imports neither torch nor nnU-Net.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnunet_attn.catalog import Cost, Entry, Family
+    from nnunet_attn.testing import NetworkReport, assert_network, check_network
+    from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
+    from nnunet_attn.training.library import Library, LibraryTrainer
+    from nnunet_attn.training.recipe import Augmentation, Recipe
+
+__all__ = [
+    "Augmentation",
+    "Cost",
+    "Entry",
+    "Family",
+    "Library",
+    "LibraryTrainer",
+    "NetworkReport",
+    "NetworkTrainer",
+    "PlanDrivenTrainer",
+    "Recipe",
+    "assert_network",
+    "check_network",
+]
+
+_HOMES = {
+    "catalog": ("Cost", "Entry", "Family"),
+    "testing": ("NetworkReport", "assert_network", "check_network"),
+    "training.base": ("NetworkTrainer", "PlanDrivenTrainer"),
+    "training.library": ("Library", "LibraryTrainer"),
+    "training.recipe": ("Augmentation", "Recipe"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"nnunet_attn.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
