@@ -12,14 +12,14 @@ def check_test_folders(models: Sequence[Model], test: Mapping[str, Path]) -> tup
 
     Args:
         models: The trained models.
-        test: Folder of predictions by row, ``TRAINER`` or ``TRAINER:PLANS``.
+        test: Folder of predictions by row, ``TRAINER``, ``TRAINER:PLANS`` or ``TRAINER:PLANS:CONFIGURATION``.
 
     Raises:
         UserError: a row has no folder, a folder no row, or a folder holds predictions of other plans, another dataset
             or, according to our own record, of another trainer.
     """
     names = {model.name: model for model in models}
-    folders = {_name(row): Path(folder) for row, folder in test.items()}
+    folders = {_name(row, models): Path(folder) for row, folder in test.items()}
     unknown = sorted(set(folders) - set(names))
     missing = sorted(set(names) - set(folders))
     if unknown or missing:
@@ -36,9 +36,14 @@ def check_test_folders(models: Sequence[Model], test: Mapping[str, Path]) -> tup
     return folders, notes
 
 
-def _name(row: str) -> str:
-    trainer, _, plans = row.partition(":")
-    return trainer if plans in ("", DEFAULT_PLANS) else row
+def _name(row: str, models: Sequence[Model]) -> str:
+    """The name of the model that ``row`` means; ``row`` itself if there is none."""
+    trainer, plans, configuration = (*row.split(":"), "", "")[:3]
+    for model in models:
+        same = (model.trainer, model.plans_name) == (trainer, plans or DEFAULT_PLANS)
+        if same and (configuration == model.configuration or (not configuration and not model.named)):
+            return model.name
+    return row
 
 
 def _contradictions(model: Model, folder: Path) -> str | None:

@@ -180,7 +180,8 @@ def test_compare_writes_a_report_in_all_forms(trained, capsys):
 
 
 def test_compare_on_a_test_set(trained, capsys):
-    tests = [f"{row}={trained / 'test' / row}" for row in ROWS]
+    written = (ROWS[0], f"{ROWS[1]}:nnUNetPlans:2d")  # with plans and configuration, as studies write rows
+    tests = [f"{name}={trained / 'test' / row}" for name, row in zip(written, ROWS, strict=True)]
     output = trained / "report"
     arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1", "--test"]
     assert main([*arguments, *tests]) == 0
