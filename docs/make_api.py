@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from nnunet_attn import architectures, blocks
+from nnunet_attn import api, architectures, blocks
 
 SECTIONS = {
+    "Your own network": (api, "`from nnunet_attn.api import NAME`; see the page about your network."),
     "Blocks": (blocks, "`from nnunet_attn.blocks import NAME`; tensors in, tensors out."),
     "Networks": (architectures, "`from nnunet_attn.architectures import NAME`; images in, logits out, no softmax."),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nnunet_attn.catalog import ENTRIES, FAMILIES, Entry
 from nnunet_attn.dataset_conversion.catalog import DATASETS
+from nnunet_attn.library_rows import LIBRARY_ENTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"
@@ -45,6 +46,18 @@ def networks() -> str:
         lines.append(
             f"| `{entry.trainer}` | {{py:class}}`~nnunet_attn.architectures.{cls}` "
             f"| [{family.paper}](papers/{entry.family}.md) | {cost} | {place(entry)} | {paper} |"
+        )
+    return "\n".join(lines)
+
+
+def libraries() -> str:
+    """The networks of libraries: trainer, paper, library, cost."""
+    lines = ["| trainer | paper | 2D, 3D | network | parameters | GMACs | at |", "|---|---|---|---|---:|---:|---|"]
+    for entry in LIBRARY_ENTRIES:
+        dimensions = " and ".join(f"{d}D" for d in entry.dimensions)
+        lines.append(
+            f"| `{entry.trainer}` | {entry.about.paper} | {dimensions} | `{entry.network}` "
+            f"| {entry.cost.parameters:,} | {entry.cost.gmacs:.2f} | {place(entry)} |"
         )
     return "\n".join(lines)
 
@@ -208,7 +221,8 @@ def datasets() -> str:
 
 
 TABLES = {make.__name__: make for make in (
-    families, networks, ablations, datasets, cost, planned, learned, memory, papers_cost, maps_lambda, maps_borders,
+    families, networks, libraries, ablations, datasets, cost, planned, learned, memory, papers_cost, maps_lambda,
+    maps_borders,
 )}  # fmt: skip
 TABLES["cost_planned"] = partial(cost, "cost_planned_*.csv")
 TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}

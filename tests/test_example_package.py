@@ -50,7 +50,6 @@ def test_a_copy_is_built_installed_tested_trained_and_compared(images_2d, tmp_pa
     schedule = "_2epochs_3iterations"
     for trainer in ("nnUNetTrainer", "nnUNetTrainerTheirNet", "nnUNetTrainerTheirNet_noGate_SGD"):
         run("nnUNetv2_train", "901", "2d", "0", "-tr", f"{trainer}{schedule}", "-device", "cpu")
-    results = data.root / "nnUNet_results" / data.name
-    models = [str(results / f"{t}{schedule}__nnUNetPlans__2d") for t in ("nnUNetTrainer", "nnUNetTrainerTheirNet")]
-    told = run("nnunet-attn", "compare", *models, "-o", str(tmp_path / "report"))
+    rows = [f"{t}{schedule}" for t in ("nnUNetTrainer", "nnUNetTrainerTheirNet")]
+    told = run("nnunet-attn", "compare", "901", "-c", "2d", "-tr", *rows, "-o", str(tmp_path / "report"))
     assert "TheirNet" in told

@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 MAKER = runpy.run_path(str(ROOT / "scripts" / "make_tables.py"))
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in MAKER["pages"]()}
 ALL = "\n".join(TEXTS.values())
-NOT_OURS = {"nnUNetTrainerNoDeepSupervision", "nnUNetTrainerAttentionUNet", "nnUNetTrainerMyNet"}  # nnU-Net's, examples
+NOT_OURS = {  # nnU-Net's, and examples
+    "nnUNetTrainerNoDeepSupervision", "nnUNetTrainerAttentionUNet", "nnUNetTrainerMyNet", "nnUNetTrainerTheirNet",
+    "nnUNetTrainerTheirVNet",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("page", TEXTS)
