@@ -68,7 +68,7 @@ def build(entry: Entry, trainer: str | None = None, *, channels: int = 2, classe
     """The network of a trainer of ``entry``, in the plans' stead with the entry's own arguments."""
     cls = getattr(trainers, trainer or entry.trainer)
     network = pydoc.locate(cls.network)
-    return network(channels, classes, **resolved_arguments(entry), **merged(cls, "network_kwargs"), **kwargs)
+    return network(channels, classes, **(resolved_arguments(entry) | merged(cls, "network_kwargs") | kwargs))
 
 
 def image(entry: Entry, *, batch: int = 2, channels: int = 2) -> torch.Tensor:

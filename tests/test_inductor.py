@@ -8,6 +8,7 @@ Gradients are compared by the norm of the difference: inductor sums in another o
 million activations across a ReLU's zero, single entries of a gradient move by a few thousandths of the largest.
 """
 
+import pydoc
 from collections.abc import Sequence
 
 import pytest
@@ -16,23 +17,23 @@ from planned_hosts import PATCHES, host_arguments
 from small_networks import build, image, several_heads, small
 from torch import nn
 from torch._dynamo.utils import counters
+from torch._inductor import config
 
 from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.training.base import takes_patch_size
 
-FEW = {"nnUNetTrainerXAttnResUNet", "nnUNetTrainerDualCAUNet", "nnUNetTrainerEMCAD"}  # the rest takes minutes each
+FEW = {"nnUNetTrainerXAttnRes", "nnUNetTrainerDualCA", "nnUNetTrainerDiffCA"}  # the rest takes minutes each
 NETWORKS = [pytest.param(entry, marks=[] if entry.trainer in FEW else pytest.mark.slow, id=entry.trainer)
             for entry in ENTRIES]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler(monkeypatch):
+def quick_compiler():
     """No graphs of other tests, quick to compile; random numbers drawn as in eager mode, for networks that draw."""
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)
-    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 1)
-    monkeypatch.setattr(torch._inductor.config.aot_inductor, "debug_compile", True)
     torch.compiler.reset()
     counters.clear()
-    yield
+    with config.patch({"fallback_random": True, "cpp.simdlen": 1, "aot_inductor.debug_compile": True}):
+        yield
     torch.compiler.reset()
 
 
@@ -82,11 +83,25 @@ def check_compiled(network: nn.Module, x: torch.Tensor) -> None:
     assert not counters["graph_break"]
 
 
+def of_two_stages(arguments: dict) -> dict:
+    """A host's arguments cut to two stages."""
+    cut = {4: 2, 3: 1}  # lists with an entry a stage, and a decoder's stage
+    lists = {k: v[: cut[len(v)]] for k, v in arguments.items() if isinstance(v, (list, tuple))}
+    return arguments | lists | {"n_stages": 2}
+
+
 @pytest.mark.parametrize("entry", NETWORKS)
 def test_inductor(entry):
     torch.manual_seed(0)
-    heads = {"deep_supervision": True} if several_heads(entry) else {}
-    check_compiled(build(entry, **small(entry).arguments, **heads), image(entry))
+    arguments, x = small(entry).arguments, image(entry)
+    if 3 in entry.dimensions:  # on plans: of two stages, and the second one attends
+        x = torch.randn(2, 2, *PATCHES[2])
+        arguments = arguments | of_two_stages(host_arguments(2))
+        arguments |= {"min_stride": 2} if "min_stride" in arguments else {}
+        arguments |= {"patch_size": PATCHES[2]} if takes_patch_size(pydoc.locate(entry.network)) else {}
+    if several_heads(entry):
+        arguments = arguments | {"deep_supervision": True}
+    check_compiled(build(entry, **arguments), x)
 
 
 @pytest.mark.slow
