@@ -52,7 +52,7 @@ def test_every_direct_import_is_declared():
                 names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module] if isinstance(node, ast.ImportFrom) else []
                 used |= {name.split(".")[0] for name in names}
-    used -= set(sys.stdlib_module_names) | {"nnunet_attn"}
+    used -= set(sys.stdlib_module_names) | {"nnunet_attn"} | {path.stem for path in (ROOT / "scripts").glob("*.py")}
     used = {distribution.get(name, name).replace("_", "-").lower() for name in used}
     used -= {"medpy"} & set(extras["test"])  # the benchmark of HD95 in scripts/ compares with it
     assert used <= declared | optional

@@ -91,7 +91,8 @@ class CrossStageAttentionResidual(nn.Module):
     * ``streaming`` (default) adds a backward pass of its own that keeps ``x``, the pooled entries and two numbers per
       pixel and entry. It is one operator under ``torch.compile``, too: measured on a CPU with inductor (nnU-Net's
       network for 128 x 128, batch 2) a training step took 1.03 s with it and 0.94 s with ``list``, and kept 176 MiB
-      against 258 MiB. Only ``torch.export`` sees ``list`` in its place.
+      against 258 MiB. Only ``torch.export`` sees ``list`` in its place; with torch 2.6, which
+      cannot tell the two apart, ``torch.compile`` as well.
 
     Norm, logits, softmax and mean are computed in float32 at least: in float16 the square of 300 is infinite and its
     entry would silently get logit 0.

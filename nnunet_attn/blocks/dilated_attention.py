@@ -38,15 +38,17 @@ def dilated_attention(
     k, v = (F.pad(x, (0, 0, 0, 0, *(r for r in reversed(reach) for _ in (0, 1)))) for x in (k, v))
     offsets = neighbours(reach)
 
-    def tap(padded: torch.Tensor, offset: tuple[int, ...]) -> torch.Tensor:
-        for axis, (r, step, length) in enumerate(zip(reach, offset, size, strict=True), start=1):
-            padded = padded.narrow(axis, r + step, length)
-        return padded
-
     q = q.to(torch.promote_types(q.dtype, torch.float32)) * width**-0.5
-    logits = [(q * tap(k, offset)).sum(-1) for offset in offsets]
+    logits = [(q * tap(k, reach, offset, size)).sum(-1) for offset in offsets]
     weights = torch.stack(logits).softmax(0).unsqueeze(-1).to(v.dtype)  # (taps, B, H, W, heads, 1)
-    return sum(weight * tap(v, offset) for weight, offset in zip(weights, offsets, strict=True))
+    return sum(weight * tap(v, reach, offset, size) for weight, offset in zip(weights, offsets, strict=True))
+
+
+def tap(padded: torch.Tensor, reach: Sequence[int], offset: Sequence[int], size: Sequence[int]) -> torch.Tensor:
+    """What one offset shows of a map padded by ``reach``. Shape: (B, *size + 2 reach, ...) -> (B, *size, ...)."""
+    for axis, (r, step, length) in enumerate(zip(reach, offset, size, strict=True), start=1):
+        padded = padded.narrow(axis, r + step, length)
+    return padded
 
 
 def neighbours(reach: Sequence[int]) -> list[tuple[int, ...]]:

@@ -26,9 +26,10 @@ ours. Plans for networks of fixed shape (DCAUNet, FIAS, ...) have 2D configurati
   nnUNetv2_preprocess -d 27 -plans_name Input224Batch24 -c 2d
   nnUNetv2_train 27 2d 0 -p Input224Batch24 -tr nnUNetTrainerDCAUNet_paper
 
-4. Plans for trying things out: a tiny patch and batch, on the data as they are, for a smoke test of a minute on a CPU:
+4. Plans for trying things out: images shrunk to a tiny patch, for a smoke test of a minute or two on a CPU:
 
   nnunet-attn plan 27 --debug
+  nnUNetv2_preprocess -d 27 -plans_name nnUNetPlansDebug -c 2d
   nnUNetv2_train 27 2d 0 -p nnUNetPlansDebug -tr nnUNetTrainerDCAUNet_1epochs_2iterations -device cpu
 
 The dataset must have its fingerprint (from nnUNetv2_plan_and_preprocess or nnUNetv2_extract_fingerprint). Data that are
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name or ID of a dataset in nnUNet_raw")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--network", choices=tuple(NETWORKS), help="network to plan for (see nnunet-attn list)")
-    kind.add_argument("--debug", action="store_true", help="nnUNetPlans with a tiny patch and batch, for a smoke test")
+    kind.add_argument("--debug", action="store_true", help="nnUNetPlans with tiny images and batch, for a smoke test")
     kind.add_argument("--from", dest="source", metavar="PLANS", help="plans to change, for example nnUNetPlans")
     kind.add_argument("--input-size", type=int, metavar="PIXELS", help="input of a paper, as given to convert")
     parser.add_argument("-overwrite_plans_name", metavar="NAME", help="name of the plans (default: DualCAPlans, ...)")
@@ -191,7 +192,7 @@ def change(options: argparse.Namespace) -> None:
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
     from nnunet_attn.errors import UserError
-    from nnunet_attn.training.changed_plans import change_plans, small_patch
+    from nnunet_attn.training.changed_plans import change_plans, small_settings
 
     if options.residual or options.gpu_memory_target is not None:
         raise UserError("--residual and -gpu_memory_target go with --network; start --from residual plans instead")
@@ -203,7 +204,9 @@ def change(options: argparse.Namespace) -> None:
         raise UserError("--from needs a name for the new plans: -overwrite_plans_name NAME")
     folder = Path(os.environ["nnUNet_preprocessed"]) / maybe_convert_to_dataset_name(options.dataset)
     if options.debug:
-        options.patch_size = options.patch_size or small_patch(folder, source, configuration)
+        small = small_settings(folder, source, configuration)
+        options.patch_size = options.patch_size or small.get("patch_size")
+        options.overwrite_target_spacing = options.overwrite_target_spacing or small.get("spacing")
         options.batch_size = options.batch_size or 2
     plans = change_plans(
         folder,

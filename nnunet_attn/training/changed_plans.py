@@ -130,17 +130,26 @@ def _check_data(folder: Path, present: dict | None, changed: dict) -> None:
         )
 
 
-def small_patch(folder: Path, source: str, configuration: str) -> list[int] | None:
-    """A patch for trying things out: at most 64 pixels or 32 voxels an edge, as nnU-Net rounds it.
+def small_settings(folder: Path, source: str, configuration: str) -> dict[str, list]:
+    """Spacing and patch for trying things out, as ``change_plans`` takes them: 64 pixels or 32 voxels an edge at most.
 
-    None where ``change_plans`` will refuse the plans or the configuration anyway.
+    The spacing is so large that one patch shows the median image: with a small patch on the full image, predicting the
+    validation would take far longer than the training. Empty where ``change_plans`` will refuse anyway.
     """
     file = folder / f"{source}.json"
-    known = load_json(file)["configurations"] if file.is_file() else {}
-    if "patch_size" not in known.get(configuration, {}):
-        return None
-    spacing, patch = known[configuration]["spacing"], known[configuration]["patch_size"]
-    return fitting_patch(spacing, [min(n, 64 if len(patch) == 2 else 32) for n in patch])
+    plans = load_json(file) if file.is_file() else {"configurations": {}}
+    known = plans["configurations"].get(configuration, {})
+    if "patch_size" not in known:
+        return {}
+    most = 64 if len(known["patch_size"]) == 2 else 32
+    sizes = known["median_image_size_in_voxels"]
+    spacing = [old * max(1.0, n / most) for old, n in zip(known["spacing"], sizes, strict=True)]
+    patch = fitting_patch(spacing, [min(round(n), most) for n in sizes])
+    if spacing == list(known["spacing"]):
+        return {"patch_size": patch}
+    if len(spacing) == 3:  # in the order of the image's own axes
+        spacing = [spacing[list(plans["transpose_forward"]).index(axis)] for axis in range(3)]
+    return {"patch_size": patch, "spacing": spacing}
 
 
 def fitting_patch(spacing: Sequence[float], wish: Sequence[int]) -> list[int]:

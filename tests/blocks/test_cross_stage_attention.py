@@ -286,6 +286,13 @@ def test_default_form_compiles_in_one_graph_with_its_backward(sizes, backend):
         torch.testing.assert_close(gradient, wanted)
 
 
+AFTER_2_6 = pytest.mark.skipif(
+    not hasattr(torch.compiler, "is_exporting"),
+    reason="torch 2.6 cannot tell export from compile, so that both see the list form, and counts its inner products",
+)
+
+
+@AFTER_2_6
 def test_compiled_graph_holds_the_operator():
     block, history, x = make()
     graphs = []
@@ -329,6 +336,7 @@ def test_streaming_keeps_little():
     assert 3 * kept["streaming"] < kept["list"] < kept["plain"]
 
 
+@AFTER_2_6
 def test_counted_products_are_those_of_the_projections():
     """Per pixel of the smaller map; and the plain form, which enlarges first, pays more."""
     projections = (8 * 16 * 16**2 + 8 * 16 * 4**2) / 1e9

@@ -255,14 +255,22 @@ def test_debug_plans_are_tiny_and_train(images_2d, tmp_path, capsys):
         assert "nnUNetPlans has no configuration 3d_fullres" in capsys.readouterr().err
 
 
-def test_debug_patches_of_volumes(volumes_3d, tmp_path, capsys):
+def test_debug_plans_show_the_median_image_in_one_patch(volumes_3d, tmp_path, capsys):
+    """Spacings in the order of the image's own axes; large axes shrink, small ones stay."""
     data = volumes_3d.copy(tmp_path)
-    plans = json.loads((data.preprocessed / "nnUNetPlans.json").read_text())
-    plans["configurations"]["3d_fullres"] |= {"patch_size": [20, 320, 256], "spacing": [5.0, 1.0, 1.0]}
-    (data.preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
+    file = data.preprocessed / "nnUNetPlans.json"
+    plans = json.loads(file.read_text()) | {"transpose_forward": [2, 0, 1], "transpose_backward": [1, 2, 0]}
+    sizes = {"median_image_size_in_voxels": [20.0, 320.0, 240.0], "spacing": [5.0, 1.0, 1.5]}
+    plans["configurations"]["3d_fullres"] |= sizes | {"patch_size": [20, 160, 128]}
+    file.write_text(json.dumps(plans))
     with nnunet_in_process(data.root):
         assert main(["plan", "903", "--debug", "-c", "3d_fullres"]) == 0
-    assert "3d_fullres: patch 20x32x32, batch 2" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "3d_fullres: patch 20x32x32, batch 2, data nnUNetPlansDebug_3d_fullres (to preprocess)" in printed
+    assert "nnUNetv2_preprocess -d 903 -plans_name nnUNetPlansDebug -c 3d_fullres" in printed
+    small = json.loads(file.with_name("nnUNetPlansDebug.json").read_text())["configurations"]["3d_fullres"]
+    assert small["spacing"] == [5.0, 10.0, 11.25]
+    assert small["median_image_size_in_voxels"] == [20, 32, 32]
 
 
 def test_doctor_estimates_a_dataset_and_names_plans_that_fit(images_2d, tmp_path, capsys, monkeypatch):
