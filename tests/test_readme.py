@@ -1,5 +1,6 @@
 """README and documentation tell the truth: tables are current, commands, names and links exist."""
 
+import json
 import re
 import runpy
 import shlex
@@ -28,6 +29,15 @@ def test_tables_are_current(page):
 def test_every_table_is_shown():
     shown = re.findall(r"<!-- begin:(\S+) -->", ALL)
     assert sorted(shown) == sorted(set(MAKER["TABLES"]) - {"family:stock"})
+
+
+def test_the_readme_s_scores_are_those_of_the_evidence():
+    words = {"nnUNetTrainer_lr": "stock nnU-Net", "nnUNetTrainerDCAUNet_lr": "of DCAU-Net", "_noAttention": "attention"}
+    told = dict(re.findall(r"(stock nnU-Net|of DCAU-Net|without its attention) (0\.\d{3})", TEXTS["README.md"]))
+    for part, word in words.items():
+        found = [p for p in (ROOT / "results" / "evidence" / "acdc_small").rglob("summary.json") if part in str(p)]
+        dice = [json.loads(path.read_text())["foreground_mean"]["Dice"] for path in found]
+        assert next(v for k, v in told.items() if word in k) == f"{sum(dice) / len(dice):.3f}"
 
 
 def commands() -> list[str]:
