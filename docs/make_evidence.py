@@ -1,6 +1,7 @@
 """Tables and figures of the page on evidence, made by the study's own report from results/evidence, at each build."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,8 @@ def write(folder: Path) -> None:
     """
     for archive in sorted(path.parent for path in RESULTS.glob("*/study.yaml")):
         report = folder / archive.name
-        report.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(report, ignore_errors=True)
+        report.mkdir(parents=True)
         try:
             write_study_report(open_study(archive, None), report, folds=None, processes=1)
         except UserError as error:
