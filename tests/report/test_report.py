@@ -354,11 +354,13 @@ def test_citations_are_those_of_the_citation_file():
     content = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
     listed = {work["title"].strip(): work for work in content["references"]}
     assert set(CITATIONS) == {*FAMILIES, *(entry.key for entry in LIBRARY_ENTRIES)}
-    for citation in CITATIONS.values():
+    for key, citation in CITATIONS.items():
+        assert f"@{citation.kind}{{{citation.key}," in citation.bibtex
+        if key not in FAMILIES:  # a library's network, cited by info and the report of those who train it
+            continue
         work = listed[citation.title]
         assert [f"{a['family-names']}, {a['given-names']}" for a in work["authors"]] == list(citation.authors)
         assert work["year"] == citation.year
-        assert f"@{citation.kind}{{{citation.key}," in citation.bibtex
 
 
 @pytest.mark.parametrize(
