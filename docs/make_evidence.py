@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
 from nnunet_attn.errors import UserError
+from nnunet_attn.report.document import Block, Table, to_markdown
 from nnunet_attn.report.figures import short_names
+from nnunet_attn.report.tables import with_interval
 from nnunet_attn.study.reporting import open_study, write_study_report
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
@@ -49,19 +52,15 @@ def part_of_page(report: Path, name: str) -> str:
 
 def by_class(report: Path) -> str:
     """Dice of each class, with its interval, of every dataset of a report."""
-    lines = []
+    blocks: list[Block] = []
     for path in sorted(report.glob("*/summary.csv")):
         table = pd.read_csv(path)
-        table = table[table.metric == "Dice"]
-        classes = [c for c in table["class"].unique() if c not in ("mean", "case_mean")]
-        names = short_names(list(table.row.unique()))
-        lines += [
-            f"Dice by class, mean [95 % interval], {path.parent.name.partition('__')[0]}", "",
-            f"| | {' | '.join(classes)} |", f"|---|{'---:|' * len(classes)}",
-        ]  # fmt: skip
-        for row, name in names.items():
-            found = [table[(table.row == row) & (table["class"] == c)].iloc[0] for c in classes]
-            cells = " | ".join(f"{s['mean']:.3f} [{s.low:.3f}, {s.high:.3f}]" for s in found)
-            lines.append(f"| {name} | {cells} |")
-        lines.append("")
-    return "\n".join(lines)
+        table = table[(table.metric == "Dice") & ~table["class"].isin([MEAN, CASE_MEAN])]
+        classes = list(table["class"].unique())
+        rows = [
+            [name, *(with_interval(s["mean"], s.low, s.high, 3, "") for _, s in table[table.row == row].iterrows())]
+            for row, name in short_names(list(table.row.unique())).items()
+        ]
+        caption = f"Dice by class, mean [95 % interval], {path.parent.name.partition('__')[0]}"
+        blocks.append(Table(["", *classes], rows, caption))
+    return to_markdown("", blocks).partition("\n\n")[2]

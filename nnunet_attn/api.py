@@ -5,8 +5,9 @@ CONTRIBUTING.md promises. Everything else may change at any time. A name is impo
 row imports neither torch nor nnU-Net.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from nnunet_attn.catalog import Cost, Entry, Family
@@ -30,21 +31,13 @@ __all__ = [
     "check_network",
 ]
 
-_HOMES = {
-    "catalog": ("Cost", "Entry", "Family"),
-    "testing": ("NetworkReport", "assert_network", "check_network"),
-    "training.base": ("NetworkTrainer", "PlanDrivenTrainer"),
-    "training.library": ("Library", "LibraryTrainer"),
-    "training.recipe": ("Augmentation", "Recipe"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"nnunet_attn.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, _ = lazy_loader.attach(
+    "nnunet_attn",
+    submod_attrs={
+        "catalog": ["Cost", "Entry", "Family"],
+        "testing": ["NetworkReport", "assert_network", "check_network"],
+        "training.base": ["NetworkTrainer", "PlanDrivenTrainer"],
+        "training.library": ["Library", "LibraryTrainer"],
+        "training.recipe": ["Augmentation", "Recipe"],
+    },
+)

@@ -50,22 +50,7 @@ MAY_IMPORT = {
     "api": {"catalog", "testing", "training"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
-WITHOUT_NNUNET = {
-    "catalog",
-    "citations",
-    "command_options",
-    "errors",
-    "files",
-    "groups",
-    "library_rows",
-    "lookup",
-    "workers",
-    "trainer_names",
-    "complexity",
-    "_startup",
-    "_discovery",
-}
-WITHOUT_NNUNET |= {"blocks", "architectures"}
+WITHOUT_NNUNET = BOTTOM - {"plugins"} | {"complexity", "_startup", "_discovery", "blocks", "architectures"}
 
 
 def layer_of(path: Path) -> str:

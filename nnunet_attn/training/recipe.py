@@ -110,18 +110,16 @@ def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, s
             "" if recipe.decay_1d else " (not of norms and biases)",
         )
     length = "passes over the training slices" if recipe.passes else f"{iterations} iterations"
-    warmup = f"; the rate rises over the first {recipe.warmup:.0%} of them" if recipe.warmup else ""
+    rises = f"rises over the first {recipe.warmup:.0%} of them, then " if recipe.warmup else ""
     rate = "falls as (1 - t)^0.9" if recipe.schedule == "poly" else "stays"
     loss = f"{recipe.weight_ce:g} x cross-entropy + {recipe.weight_dice:g} x Dice, nnU-Net's"
     lines = {
         "optimiser": f"{optimizer}, rate {recipe.initial_lr:g}, weight decay {recipe.weight_decay:g}{decayed}",
-        "schedule": f"{epochs} epochs of {length}{warmup}, then {rate}",
+        "schedule": f"{epochs} epochs of {length}; the rate {rises}{rate}",
         "gradients": f"clipped at {'norm' if recipe.clip_by == 'norm' else 'values of'} {recipe.clip:g}",
         "loss": loss,
         "augmented": "as nnU-Net does",
     }
-    if not warmup:
-        lines["schedule"] = lines["schedule"].replace(", then", "; the rate")
     if recipe.augmentation is not None:
         shown = {
             "rotation by up to {0.rotation:g} degrees, probability {0.p_rotation:g}": recipe.augmentation.rotation,
