@@ -11,10 +11,10 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from nnunet_attn.catalog import Cost, Entry, Family
+    from nnunet_attn.recipe import Augmentation, Recipe
     from nnunet_attn.testing import NetworkReport, assert_network, check_network
     from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
     from nnunet_attn.training.library import Library, LibraryTrainer
-    from nnunet_attn.training.recipe import Augmentation, Recipe
 
 __all__ = [
     "Augmentation",
@@ -35,9 +35,9 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     "nnunet_attn",
     submod_attrs={
         "catalog": ["Cost", "Entry", "Family"],
+        "recipe": ["Augmentation", "Recipe"],
         "testing": ["NetworkReport", "assert_network", "check_network"],
         "training.base": ["NetworkTrainer", "PlanDrivenTrainer"],
         "training.library": ["Library", "LibraryTrainer"],
-        "training.recipe": ["Augmentation", "Recipe"],
     },
 )

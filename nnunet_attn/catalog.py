@@ -1,8 +1,8 @@
 """Every network and trainer of this package, as data. Standard library only, so that look-ups and ``--help`` are fast.
 
 One ``Entry`` is one network with its trainer; it feeds ``nnunet-attn list``, the README table, the benchmark and the
-contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, with a table of the
-arguments of its ablations. ``nnunet_attn.lookup`` finds these and those of other packages by name, and
+contract tests. The class itself lives in ``trainers/<family>.py`` under the entry's trainer name, the arguments of its
+ablations in ``nnunet_attn.paper_tables``. ``nnunet_attn.lookup`` finds these and those of other packages by name, and
 ``nnunet_attn.trainer_names`` reads names with suffixes.
 """
 

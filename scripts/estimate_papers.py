@@ -18,11 +18,11 @@ from pathlib import Path
 
 from nnunet_attn import trainers
 from nnunet_attn.lookup import find_entry
+from nnunet_attn.recipe import Recipe
 from nnunet_attn.study.papers import paper_studies
 from nnunet_attn.study.study_file import read_study
 from nnunet_attn.trainer_names import parse_trainer_name
 from nnunet_attn.training.base import merged
-from nnunet_attn.training.recipe import Recipe
 
 RESULTS = Path(__file__).with_name("results")
 OUTPUT = RESULTS / "papers_gpu_hours.csv"

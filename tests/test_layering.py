@@ -17,7 +17,9 @@ BOTTOM = {
     "groups",
     "library_rows",
     "lookup",
+    "paper_tables",
     "plugins",
+    "recipe",
     "trainer_names",
     "workers",
 }
@@ -25,6 +27,8 @@ MAY_IMPORT = {
     "catalog": set(),
     "command_options": set(),
     "citations": set(),
+    "recipe": set(),
+    "paper_tables": {"recipe"},
     "library_rows": {"catalog"},
     "plugins": {"catalog", "library_rows"},
     "lookup": {"catalog", "library_rows", "plugins"},
@@ -47,7 +51,7 @@ MAY_IMPORT = {
     "export": BOTTOM | {"training", "export"},
     "maps": BOTTOM | {"blocks", "scoring", "report", "training", "export", "maps"},
     "testing": BOTTOM | {"complexity", "training", "testing"},
-    "api": {"catalog", "testing", "training"},
+    "api": {"catalog", "recipe", "testing", "training"},
     "trainers": BOTTOM | {"training", "trainers"},
 }
 WITHOUT_NNUNET = BOTTOM - {"plugins"} | {"complexity", "_startup", "_discovery", "blocks", "architectures"}

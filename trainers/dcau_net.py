@@ -1,21 +1,7 @@
-"""DCAU-Net and the arguments of its ablations; what each tests is in ``nnunet_attn.catalog``."""
+"""DCAU-Net. Arguments of the ablations are in ``nnunet_attn.paper_tables``, what each tests in the catalogue."""
 
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
-from nnunet_attn.training.recipe import Augmentation
-
-PAPER = {
-    "initial_lr": 1e-3,
-    "weight_decay": 1e-4,
-    "decay_1d": True,
-    "betas": (0.9, 0.999),
-    "warmup": 0.0,
-    "clip": 12.0,
-    "num_epochs": 400,
-    "passes": True,
-    "weight_ce": 0.4,
-    "weight_dice": 0.6,
-    "augmentation": Augmentation(rotation=20.0),
-}
 
 
 class nnUNetTrainerDCAUNet(NetworkTrainer):
@@ -32,17 +18,7 @@ class nnUNetTrainerDCAUNet(NetworkTrainer):
     """
 
     network = "nnunet_attn.architectures.dcau_net.DCAUNet"
-    paper_recipes = {"paper": PAPER, "paperACDC": PAPER | {"initial_lr": 3e-4}}
-    ablations = {
-        "standardAttention": {"attention": "standard"},
-        "noAttention": {"attention": "none"},
-        "lambda05": {"lambda_init": 0.5},
-        "lambda08": {"lambda_init": 0.8},
-        "concatFusion": {"fusion": "concat"},
-        "noSpatialAttention": {"fusion": "no_spatial_attention"},
-        "noChannelAttention": {"fusion": "no_channel_attention"},
-        "postNorm": {"norm": "post"},
-    }
+    paper_recipes, ablations = TABLES["nnUNetTrainerDCAUNet"]
 
 
 class nnUNetTrainerDiffCA(PlanDrivenTrainer):
@@ -56,9 +32,4 @@ class nnUNetTrainerDiffCA(PlanDrivenTrainer):
         "PlainConvUNet": "nnunet_attn.architectures.diff_ca.DiffCAPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.diff_ca.DiffCAResidualEncoderUNet",
     }
-    paper_recipes = {"paper": PAPER, "paperACDC": PAPER | {"initial_lr": 3e-4}}
-    ablations = {
-        "standardAttention": {"attention": "standard"},
-        "noAttention": {"attention": "none"},
-        "concatFusion": {"fusion": "concat"},
-    }
+    paper_recipes, ablations = TABLES["nnUNetTrainerDiffCA"]

@@ -9,31 +9,8 @@ the paper's on Synapse (2211 slices, batch 24: 92 steps an epoch) and 12 times i
 best on the test split, which we do not.
 """
 
-from typing import Any
-
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
-from nnunet_attn.training.recipe import Augmentation
-
-PAPER = {
-    "optimizer": "Adam",
-    "initial_lr": 1e-4,
-    "weight_decay": 0.0,
-    "betas": (0.9, 0.999),
-    "warmup": 0.0,
-    "schedule": "constant",
-    "clip": 12.0,
-    "num_epochs": 200,
-    "passes": True,
-    "weight_ce": 0.0,
-    "weight_dice": 1.0,
-    "augmentation": Augmentation(rotation=60.0, p_rotation=0.2, p_mirror=0.2),
-}
-
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "noDCA": {"dca": False},
-    "channelOnly": {"dca_kwargs": {"spatial_attention": False}},
-    "spatialOnly": {"dca_kwargs": {"channel_attention": False}},
-}
 
 
 class nnUNetTrainerDualCA(PlanDrivenTrainer):
@@ -44,53 +21,46 @@ class nnUNetTrainerDualCA(PlanDrivenTrainer):
         "PlainConvUNet": "nnunet_attn.architectures.dual_cross_attention_unets.DualCAPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.dual_cross_attention_unets.DualCAResidualEncoderUNet",
     }
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCA"]
 
 
 class nnUNetTrainerDualCAUNet(NetworkTrainer):
     """The paper's U-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAUNet"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCAUNet"]
 
 
 class nnUNetTrainerDualCAVNet(NetworkTrainer):
     """The paper's V-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAVNet"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCAVNet"]
 
 
 class nnUNetTrainerDualCAR2UNet(NetworkTrainer):
     """The paper's R2U-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAR2UNet"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCAR2UNet"]
 
 
 class nnUNetTrainerDualCAResUNetPlusPlus(NetworkTrainer):
     """The paper's ResUNet++ with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAResUNetPlusPlus"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCAResUNetPlusPlus"]
 
 
 class nnUNetTrainerDualCADoubleUNet(NetworkTrainer):
     """The paper's DoubleU-Net with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCADoubleUNet"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCADoubleUNet"]
 
 
 class nnUNetTrainerDualCAMultiResUNet(NetworkTrainer):
     """The paper's MultiResUNet with DCA, 2D."""
 
     network = "nnunet_attn.architectures.dual_cross_attention_unets.DualCAMultiResUNet"
-    paper_recipes = {"paper": PAPER}
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerDualCAMultiResUNet"]

@@ -1,30 +1,7 @@
 """EMCAD."""
 
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.base import MutationTrainer
-from nnunet_attn.training.recipe import Augmentation
-
-PAPER = {
-    "initial_lr": 1e-4,
-    "weight_decay": 1e-4,
-    "decay_1d": True,
-    "betas": (0.9, 0.999),
-    "warmup": 0.0,
-    "schedule": "constant",
-    "clip": 12.0,
-    "num_epochs": 300,
-    "passes": True,
-    "weight_ce": 0.3,
-    "weight_dice": 0.7,
-    "augmentation": Augmentation(rotation=20.0),
-}
-PICTURES = PAPER | {
-    "num_epochs": 200,
-    "scales": (0.75, 1.0, 1.25),
-    "clip": 0.5,
-    "clip_by": "value",
-    "weight_ce": 1.0,
-    "weight_dice": 1.0,
-}
 
 
 class nnUNetTrainerEMCAD(MutationTrainer):
@@ -48,5 +25,4 @@ class nnUNetTrainerEMCAD(MutationTrainer):
     """
 
     network = "nnunet_attn.architectures.emcad.EMCAD"
-    paper_recipes = {"paper": PAPER | {"mutation": "sum"}, "paperPictures": PICTURES | {"mutation": "sum"}}
-    ablations = {"noAttention": {"attention": False}}
+    paper_recipes, ablations = TABLES["nnUNetTrainerEMCAD"]

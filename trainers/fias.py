@@ -1,34 +1,7 @@
 """FIAS (2D): DilateFormer and multi-kernel encoders, context-aware fusion, mixing attention."""
 
-from typing import Any
-
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.base import MutationTrainer, PlanDrivenTrainer
-from nnunet_attn.training.recipe import Augmentation
-
-PAPER_RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {
-        "optimizer": "Adam",
-        "initial_lr": 1e-4,
-        "weight_decay": 1e-4,
-        "decay_1d": True,
-        "betas": (0.9, 0.999),
-        "warmup": 0.0,
-        "schedule": "poly",
-        "clip": 12.0,
-        "num_epochs": 1000,
-        "weight_ce": 0.6,
-        "weight_dice": 0.4,
-        "mutation": "mean",
-        "augmentation": Augmentation(rotation=20, p_scaling=0.5, shift=0.1),
-    }
-}
-
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "noDMK": {"dmk": False},
-    "sumFusion": {"fusion": "sum"},
-    "noMixAtt": {"mixatt": False},
-    "noAttention": {"attention": False, "fusion": "sum", "mixatt": False},
-}
 
 
 class nnUNetTrainerFIAS(MutationTrainer):
@@ -48,8 +21,7 @@ class nnUNetTrainerFIAS(MutationTrainer):
     network = "nnunet_attn.architectures.fias.FIAS"
     maps = 4
     first_map = 1
-    paper_recipes = PAPER_RECIPES
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerFIAS"]
 
 
 class nnUNetTrainerMixAtt(PlanDrivenTrainer):
@@ -63,5 +35,4 @@ class nnUNetTrainerMixAtt(PlanDrivenTrainer):
         "PlainConvUNet": "nnunet_attn.architectures.mix_att.MixAttPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.mix_att.MixAttResidualEncoderUNet",
     }
-    paper_recipes = PAPER_RECIPES
-    ablations = ABLATIONS
+    paper_recipes, ablations = TABLES["nnUNetTrainerMixAtt"]

@@ -3,9 +3,7 @@
 ``_paperDCAUNet`` and the like: the recipe of that paper, for the row of its tables.
 """
 
-from nnunet_attn.trainers.dcau_net import PAPER as DCAU_NET
-from nnunet_attn.trainers.emcad import PICTURES
-from nnunet_attn.trainers.fias import PAPER_RECIPES as FIAS
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.library import Library, LibraryTrainer
 
 
@@ -19,7 +17,7 @@ class nnUNetTrainerMONAIAttentionUNet(LibraryTrainer):
         extra="monai",
     )
     dimensions = (2, 3)
-    paper_recipes = {"paperDCAUNet": DCAU_NET, "paperXAttnRes": PICTURES}
+    paper_recipes, _ = TABLES["nnUNetTrainerMONAIAttentionUNet"]
 
 
 class nnUNetTrainerMONAIUNetPlusPlus(LibraryTrainer):
@@ -27,7 +25,7 @@ class nnUNetTrainerMONAIUNetPlusPlus(LibraryTrainer):
 
     library = Library("monai.networks.nets.BasicUNetPlusPlus", size_divisor=16, extra="monai")
     dimensions = (2, 3)
-    paper_recipes = {"paperXAttnRes": PICTURES}
+    paper_recipes, _ = TABLES["nnUNetTrainerMONAIUNetPlusPlus"]
 
 
 class nnUNetTrainerMONAIUNETR(LibraryTrainer):
@@ -35,7 +33,7 @@ class nnUNetTrainerMONAIUNETR(LibraryTrainer):
 
     library = Library("monai.networks.nets.UNETR", size_divisor=16, extra="monai")
     dimensions = (2, 3)
-    paper_recipes = {"paperDCAUNetACDC": DCAU_NET | {"initial_lr": 3e-4}, "paperFIAS": FIAS["paper"]}
+    paper_recipes, _ = TABLES["nnUNetTrainerMONAIUNETR"]
 
 
 class nnUNetTrainerMONAISwinUNETR(LibraryTrainer):

@@ -3,7 +3,7 @@
 ``encoder`` is any name that the library has; a subclass with another encoder is a trainer of its own.
 """
 
-from nnunet_attn.trainers.emcad import PICTURES
+from nnunet_attn.paper_tables import TABLES
 from nnunet_attn.training.library import Library, LibraryTrainer
 
 SCRATCH = {"encoder_weights": None}  # the library's default downloads weights in the constructor
@@ -28,7 +28,7 @@ class nnUNetTrainerSMPDeepLabV3Plus(LibraryTrainer):
 
     library = Library("segmentation_models_pytorch.DeepLabV3Plus", SCRATCH, size_divisor=16, extra="smp")
     encoder = "resnet50"
-    paper_recipes = {"paperXAttnRes": PICTURES}
+    paper_recipes, _ = TABLES["nnUNetTrainerSMPDeepLabV3Plus"]
 
 
 class nnUNetTrainerSMPSegFormer(LibraryTrainer):

@@ -7,26 +7,9 @@ Table 4's positions are without skip connections (its "None" is Table 3's "no sk
 initialisations are with them.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from nnunet_attn.trainers.emcad import PAPER, PICTURES, nnUNetTrainerEMCAD
+from nnunet_attn.paper_tables import TABLES
+from nnunet_attn.trainers.emcad import nnUNetTrainerEMCAD
 from nnunet_attn.training.base import NetworkTrainer, PlanDrivenTrainer
-
-SKIPS: dict[str, Mapping[str, Any]] = {
-    "replace": {"mode": "replace"},
-    "noSkip": {"mode": "none"},
-    "skipOnly": {"mode": "skip"},
-}
-POSITIONS: dict[str, Mapping[str, Any]] = {
-    "encoderOnly": {"mode": "replace", "position": "encoder"},
-    "decoderOnly": {"mode": "replace", "position": "decoder"},
-}
-QUERIES: dict[str, Mapping[str, Any]] = {
-    "randomQuery": {"query_init": "random"},
-    "kaimingQuery": {"query_init": "kaiming"},
-    "xavierQuery": {"query_init": "xavier"},
-}
 
 
 class nnUNetTrainerXAttnRes(PlanDrivenTrainer):
@@ -37,20 +20,18 @@ class nnUNetTrainerXAttnRes(PlanDrivenTrainer):
         "PlainConvUNet": "nnunet_attn.architectures.xattnres.XAttnResPlainConvUNet",
         "ResidualEncoderUNet": "nnunet_attn.architectures.xattnres.XAttnResResidualEncoderUNet",
     }
-    paper_recipes = {"paper": PAPER, "paperPictures": PICTURES}
-    ablations = SKIPS | POSITIONS | QUERIES
+    paper_recipes, ablations = TABLES["nnUNetTrainerXAttnRes"]
 
 
 class nnUNetTrainerXAttnResUNet(NetworkTrainer):
     """The paper's U-Net with XAttnRes (arXiv:2604.03297)."""
 
     network = "nnunet_attn.architectures.xattnres.XAttnResUNet"
-    paper_recipes = {"paper": PAPER, "paperPictures": PICTURES}
-    ablations = SKIPS | POSITIONS | QUERIES | {"concatSite": {"site": "concat"}}
+    paper_recipes, ablations = TABLES["nnUNetTrainerXAttnResUNet"]
 
 
 class nnUNetTrainerXAttnResEMCAD(nnUNetTrainerEMCAD):
     """EMCAD with XAttnRes in its decoder (arXiv:2604.03297)."""
 
     network = "nnunet_attn.architectures.xattnres_emcad.XAttnResEMCAD"
-    ablations = SKIPS | QUERIES
+    paper_recipes, ablations = TABLES["nnUNetTrainerXAttnResEMCAD"]

@@ -1,6 +1,7 @@
 """Tell all about one trainer: network and its arguments, recipe, cost, and what its name means.
 
-NAME is any trainer's name, with whatever suffixes.
+NAME is any trainer's name, with whatever suffixes. With --memory also what a training keeps for the backward pass,
+which is counted and so takes seconds.
 """
 
 import argparse
@@ -13,6 +14,7 @@ HELP = "tell all about one trainer"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one object, as an entry of list --json")
+    parser.add_argument("--memory", action="store_true", help="count the memory that is kept for the backward pass")
     parser.add_argument("name", metavar="NAME", help="for example nnUNetTrainerDCAUNet_lambda05_SGD_100epochs")
 
 
@@ -56,7 +58,8 @@ def run(options: argparse.Namespace) -> None:
         twins = twin_names(options.name)
         if twins:
             print(f"  twin        {twins[0]} (the same network without its attention)")
-        print(f"  memory      {memory_text(entry, parsed.base)}")
+        counted = memory_text(entry, parsed.base) if options.memory else None
+        print(f"  memory      {counted or f'of your plans: nnunet-attn doctor DATASET -tr {parsed.base}'}")
         print(f"  options     {', '.join(entry.options) or 'none'}")
     if parsed.base == STOCK:
         rate = f"initial rate {parsed.initial_lr:g}, " if parsed.initial_lr else ""
@@ -66,17 +69,15 @@ def run(options: argparse.Namespace) -> None:
         )
         return
 
-    from nnunet_attn import trainers
-    from nnunet_attn.training.base import MutationTrainer, merged
-    from nnunet_attn.training.recipe import Recipe, describe_recipe
+    from nnunet_attn.recipe import Recipe, describe_recipe
 
-    cls = getattr(trainers, options.name)
-    kwargs = ", ".join(f"{key}={value!r}" for key, value in merged(cls, "network_kwargs").items())
+    network_kwargs, fields, mutation = settings(options.name)
+    kwargs = ", ".join(f"{key}={value!r}" for key, value in network_kwargs.items())
     print(f"  arguments   {kwargs or 'the defaults of the network'}")
-    recipe = Recipe(**merged(cls, "recipe"))
+    recipe = Recipe(**fields)
     epochs, iterations = parsed.epochs or recipe.num_epochs, parsed.iterations or recipe.num_iterations_per_epoch
     lines = describe_recipe(recipe, epochs, iterations)
-    if issubclass(cls, MutationTrainer):
+    if mutation:
         lines["loss"] += f"; the {recipe.mutation} over the subsets of its prediction maps"
     for title, text in lines.items():
         print(f"  {title:<12}{text}")
@@ -90,6 +91,33 @@ def run(options: argparse.Namespace) -> None:
     if parsed.family in CITATIONS:
         indented = CITATIONS[parsed.family].bibtex.replace("\n", "\n    ")
         print(f"  cite\n    {indented}")
+
+
+def settings(name: str) -> tuple[dict, dict, bool]:
+    """Arguments of the network, fields of the recipe, and whether the mutation loss trains it.
+
+    Of a trainer in ``nnunet_attn.paper_tables`` without an import of torch; of all others from their class.
+    """
+    from nnunet_attn.lookup import find_family
+    from nnunet_attn.paper_tables import MUTATION, TABLES
+    from nnunet_attn.recipe import SGD
+    from nnunet_attn.trainer_names import parse_trainer_name
+
+    parsed = parse_trainer_name(name)
+    if parsed is None or parsed.network not in TABLES:
+        from nnunet_attn import trainers
+        from nnunet_attn.training.base import MutationTrainer, merged
+
+        cls = getattr(trainers, name)
+        return merged(cls, "network_kwargs"), merged(cls, "recipe"), issubclass(cls, MutationTrainer)
+    tables, ablation = TABLES[parsed.network], parsed.ablation
+    kwargs: dict = {}
+    if ablation:
+        kwargs = tables.ablations[find_family(parsed.family or "").same.get(ablation, ablation)]
+    recipe = ({"SGD": SGD} | tables.paper_recipes)[parsed.recipe] if parsed.recipe else {}
+    if parsed.initial_lr:
+        recipe = recipe | {"initial_lr": parsed.initial_lr}
+    return kwargs, recipe, parsed.network in MUTATION
 
 
 def memory_text(entry: Any, written: str) -> str:

@@ -47,7 +47,8 @@ class PrintCompletion(argparse.Action):
         parser.exit(0)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser, with these commands only: a command is quicker without the others' modules."""
     parser = argparse.ArgumentParser(
         prog="nnunet-attn", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-attn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in names:
         module = importlib.import_module(f"nnunet_attn.cli.{name}")
         command = commands.add_parser(
             name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,7 +78,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     if words[:1] == ["convert"] and len(words) > 1:  # datasets write themselves ACDC, GlaS, MoNuSeg
         words[1] = words[1].lower()
-    options = make_parser().parse_args(words)
+    options = make_parser(words[:1] if words[:1] and words[0] in COMMANDS else COMMANDS).parse_args(words)
     options.more = more
     return options
 

@@ -18,11 +18,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_attn.recipe import SGD, Recipe
 from nnunet_attn.training.losses import CheckedLoss, MutationLoss
 from nnunet_attn.training.paper_schedule import rescaled, set_paper_epochs
 from nnunet_attn.training.recipe import (
-    SGD,
-    Recipe,
     WarmupScheduler,
     clip_gradients,
     loaded_region,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from nnunet_attn import trainers
+from nnunet_attn.recipe import Recipe
 from nnunet_attn.training.base import merged
-from nnunet_attn.training.recipe import Recipe
 
 BASE = "nnUNetTrainerDCAUNet"
 

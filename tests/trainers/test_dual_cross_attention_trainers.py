@@ -7,9 +7,9 @@ from torch import nn
 from nnunet_attn import trainers
 from nnunet_attn.blocks.cross_attention import ChannelCrossAttention, SpatialCrossAttention
 from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.recipe import Augmentation, Recipe
 from nnunet_attn.training.base import merged
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
-from nnunet_attn.training.recipe import Augmentation, Recipe
 from nnunet_attn.training.record import NAME as RECORD
 
 pytestmark = pytest.mark.usefixtures("without_progress_figure")

@@ -9,10 +9,10 @@ from nnunet_attn import trainers
 from nnunet_attn.architectures.library import LibraryNetwork
 from nnunet_attn.complexity import gmacs
 from nnunet_attn.library_rows import LIBRARY_ENTRIES
+from nnunet_attn.recipe import Recipe
 from nnunet_attn.training.default_plans import default_configuration
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.library import Library, LibraryTrainer
-from nnunet_attn.training.recipe import Recipe
 
 LIBRARIES = [
     pytest.param(entry, id=entry.trainer, marks=pytest.mark.skipif(not find_spec(entry.network.split(".")[0]),

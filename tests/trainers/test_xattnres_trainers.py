@@ -9,9 +9,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_attn import trainers
 from nnunet_attn.architectures import xattnres
 from nnunet_attn.architectures.encoders import pvt_v2_b2
+from nnunet_attn.recipe import Augmentation
 from nnunet_attn.training.in_process import make_trainer, nnunet_in_process
 from nnunet_attn.training.losses import MutationLoss
-from nnunet_attn.training.recipe import Augmentation
 
 pytestmark = pytest.mark.usefixtures("without_progress_figure")
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from nnunet_attn import trainers
 from nnunet_attn.files import sha256
+from nnunet_attn.recipe import SGD
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import NetworkTrainer, merged
 from nnunet_attn.training.in_process import nnunet_in_process
 from nnunet_attn.training.names import compose
-from nnunet_attn.training.recipe import SGD
 from nnunet_attn.training.record import asked_weights
 
 pytestmark = pytest.mark.usefixtures("without_progress_figure")

@@ -8,9 +8,9 @@ from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_lo
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 
+from nnunet_attn.recipe import Recipe
 from nnunet_attn.training.base import MutationTrainer
 from nnunet_attn.training.losses import MutationLoss
-from nnunet_attn.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("without_progress_figure")
 

@@ -12,12 +12,10 @@ from torch import nn
 
 from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES, FAMILIES
+from nnunet_attn.recipe import SGD, Augmentation, Recipe
 from nnunet_attn.training.base import merged
 from nnunet_attn.training.recipe import (
     INTENSITY,
-    SGD,
-    Augmentation,
-    Recipe,
     Shift,
     WarmupScheduler,
     clip_gradients,
