@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
     from nnunet_attn.errors import UserError
     from nnunet_attn.files import complete_folder
     from nnunet_attn.report.document import to_text
+    from nnunet_attn.report.figures import with_short_names
     from nnunet_attn.report.report import write_report
     from nnunet_attn.report.tables import Tables
     from nnunet_attn.report.verdict import verdict_table
@@ -96,15 +97,14 @@ def run(options: argparse.Namespace) -> int:
             processes=options.processes,
         )
         write_report(comparison, folder, published=options.published)
+    tables = Tables(comparison)
     doubts = [f"- {flag}" for subject, flags in comparison.doubts.items() for flag in flags if subject != "Learning"]
-    print("\n".join([*comparison.doubts.get("Learning", ()), "What to doubt:", *doubts, ""]))
-    for verdict in comparison.verdicts:
-        print(verdict.text)
-    for effect in comparison.own_effects:
-        print(effect.text(comparison.groups))
-    for twin in comparison.twins:
-        print(twin.text(comparison.groups))
-    table = verdict_table(Tables(comparison))
-    print(f"\n{to_text(table, shutil.get_terminal_size((160, 24)).columns)}\n")
-    print(f"Report: {output / 'report.html'} (also report.md, tables.tex, references.bib)")
+    lines = [*comparison.doubts.get("Learning", ()), "What to doubt:", *doubts, ""]
+    lines += [verdict.in_words(tables.short) for verdict in comparison.verdicts]
+    lines += [finding.text(comparison.groups) for finding in (*comparison.own_effects, *comparison.twins)]
+    print(with_short_names("\n".join(lines), tables.short))
+    print(f"\n{to_text(verdict_table(tables), shutil.get_terminal_size((160, 24)).columns)}")
+    for name, short in tables.short.items():
+        print(f"{short} is {name}")
+    print(f"\nReport: {output / 'report.html'} (also report.md, tables.tex, references.bib)")
     return 0

@@ -100,7 +100,8 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
     """Caveats about unequal plans, schedules, recipes, budgets and hardware, each row against the first."""
     first = facts[rows[0].name]
     baseline = rows[0].name
-    flags = []
+    flags: list[str] = []
+    changes: dict[tuple[str, bool], list[str]] = {}  # rows by what they change of the recipe, and whether nothing else
     short = [row.name for row in rows if (s := facts[row.name].schedule) and s[0] * s[1] < FULL_SCHEDULE]
     if short:
         flags.append(
@@ -131,7 +132,7 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
         changed = [t for t in first.recipe if NOT_RECORDED not in (f.recipe[t], first.recipe[t])
                    and f.recipe[t] != first.recipe[t]]  # fmt: skip
         if changed:
-            flags.append(_recipe_flag(row, rows, changed))
+            changes.setdefault((", ".join(changed), _is_stock(row)), []).append(row.name)
         for title, ours, theirs in (
             ("epoch time", f.epoch_seconds, first.epoch_seconds),
             ("GPU memory", f.peak_allocated, first.peak_allocated),
@@ -144,6 +145,7 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
                 flags.append(f"Different {title}: {row.name} {a}, {baseline} {b}; their times cannot be compared.")
         if f.pretrained not in (first.pretrained, NOT_RECORDED, "from scratch"):
             flags.append(f"{row.name} starts from pretrained weights ({f.pretrained}).")
+    flags += [_recipe_flag(names, changed, rows, only=only) for (changed, only), names in changes.items()]
     if all(row.model.plans_name == DEFAULT_PLANS for row in rows):
         flags.append(
             "Only nnU-Net's default plans are among the baselines; a residual encoder preset of similar memory and "
@@ -153,16 +155,20 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
     return flags
 
 
-def _recipe_flag(row: Row, rows: Sequence[Row], changed: Sequence[str]) -> str:
-    """A caveat about a row with another recipe than the baseline: what causes the difference, and how to find out."""
+def _is_stock(row: Row) -> bool:
+    """Whether the row's network is that of the plans."""
     parsed = parse_trainer_name(row.trainer)
-    differs = f"{row.name} differs from {rows[0].name} in {', '.join(changed)}"
-    if parsed is not None and parsed.base in STOCK_TRAINERS:
+    return parsed is not None and parsed.base in STOCK_TRAINERS
+
+
+def _recipe_flag(names: Sequence[str], changed: str, rows: Sequence[Row], *, only: bool) -> str:
+    """A caveat about rows with another recipe than the baseline: what causes the difference, and how to find out."""
+    differs = f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {rows[0].name} in {changed}"
+    if only:
         return f"Other recipe, same network: {differs}; the difference is due to the recipe."
-    twins = [r.name for r in rows if (p := parse_trainer_name(r.trainer)) and p.base in STOCK_TRAINERS]
-    if parsed is not None:
-        twins += [
-            r.name for r in rows if (p := parse_trainer_name(r.trainer)) and (p.base, p.recipe) == (parsed.base, "SGD")
-        ]
+    parsed = {row.name: parse_trainer_name(row.trainer) for row in rows}
+    same_recipe = {(p.base, "SGD") for name in names if (p := parsed[name])}
+    twins = [row.name for row in rows if _is_stock(row)]
+    twins += [name for name, p in parsed.items() if p and (p.base, p.recipe) in same_recipe]
     told = f"Row {twins[0]} separates" if twins else "nnUNetTrainerStockAdamW or the trainer's _SGD twin would separate"
     return f"Recipe and network change together: {differs}. {told} the two."

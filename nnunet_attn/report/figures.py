@@ -51,6 +51,12 @@ def short_names(rows: Sequence[str]) -> dict[str, str]:
     return dict(zip(rows, unique, strict=True))
 
 
+def with_short_names(text: str, short: Mapping[str, str]) -> str:
+    """A text in which the rows are called by their short names."""
+    longest_first = sorted(short, key=len, reverse=True)
+    return re.sub(rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w|:\w)", lambda m: short[m[1]], text)
+
+
 def row_colours(rows: Sequence[str]) -> dict[str, str]:
     return {row: GREY if i == 0 else COLOURS[(i - 1) % len(COLOURS)] for i, row in enumerate(rows)}
 

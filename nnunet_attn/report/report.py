@@ -22,7 +22,7 @@ from nnunet_attn.report.document import (
     to_html,
     to_markdown,
 )
-from nnunet_attn.report.figures import draw_figures
+from nnunet_attn.report.figures import draw_figures, with_short_names
 from nnunet_attn.report.latex import latex_tables
 from nnunet_attn.report.methods import cited, methods_text
 from nnunet_attn.report.overlay import overlay
@@ -63,7 +63,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
     of = f"{len(c.scores.keys)} cases of {c.groups.counted()}" if c.groups.known else c.groups.counted()
     overview = f"{of}, {c.gathered.evaluated}. Baseline: {c.names[0]}."
     return [
-        *(Text(flag, warning=True) for flag in c.doubts.get("Learning", ())),
+        *(Text(with_short_names(flag, tables.short), warning=True) for flag in c.doubts.get("Learning", ())),
         Text(overview),
         *(Text(verdict.in_words(tables.short), emphasis=True) for verdict in c.verdicts),
         verdict_table(tables),
@@ -71,7 +71,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
         Heading("The rows"),
         tables.overview(),
         Heading("What to doubt"),
-        *(block for subject, flags in c.doubts.items() for block in (Heading(subject, 3), Items(flags))),
+        *_doubts(c, tables),
         *tables.results(),
         *tables.differences(),
         *own_effects(tables),
@@ -87,6 +87,14 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
         *_method(c),
         *_provenance(c),
     ]
+
+
+def _doubts(c: Comparison, tables: Tables) -> list[Block]:
+    """The caveats by subject."""
+    result: list[Block] = []
+    for subject, flags in c.doubts.items():
+        result += [Heading(subject, 3), Items([with_short_names(flag, tables.short) for flag in flags])]
+    return result
 
 
 def _figures(c: Comparison, folder: Path) -> list[Block]:

@@ -177,7 +177,10 @@ class Tables:
                 record = f"{r['wins']} / {r['ties']} / {r['losses']}"
                 mean = cell_number(r["mean"], d, "+")
                 title = titles[r["class"]] + (" (tested)" if r["primary"] else "")
-                p = [p_text(r["p"]), p_text(r["p_holm"])] if can_show(r) else ["–", f"≥ {r['smallest_p']:.2g}"]
+                if can_show(r):
+                    p = [p_text(r["p"]), p_text(r["p_holm"])]
+                else:
+                    p = ["–", f"≥ {r['smallest_p']:.2g}" if r["smallest_p"] < 1 else "–"]
                 rows.append([title, self.short[r["row"]], mean, interval, record, str(r["groups"]), *p])
             return Table(header, rows, f"{metric_title(metric, self.unit)}: row minus {self.baseline}", left=2)
 

@@ -16,7 +16,7 @@ from nnunet_attn.citations import CITATIONS
 from nnunet_attn.cli.main import main
 from nnunet_attn.library_rows import LIBRARY_ENTRIES
 from nnunet_attn.report.document import Folded, Heading, Items, Picture, Table, Text, to_html, to_markdown, to_text
-from nnunet_attn.report.figures import row_colours, row_markers, short_names
+from nnunet_attn.report.figures import row_colours, row_markers, short_names, with_short_names
 from nnunet_attn.report.latex import latex_table
 from nnunet_attn.report.page import DARK, LIGHT, STYLE
 from nnunet_attn.report.tables import best_cells
@@ -120,12 +120,20 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_short_names_replace_whole_names():
+    short = {"nnUNetTrainer": "stock", "nnUNetTrainerX_2epochs:P": "X"}
+    text = "nnUNetTrainerX_2epochs:P and nnUNetTrainer: better than nnUNetTrainerX_2epochs or nnUNetTrainer:Q"
+    assert with_short_names(text, short) == "X and stock: better than nnUNetTrainerX_2epochs or nnUNetTrainer:Q"
+
+
 def test_compare_writes_a_report_in_all_forms(trained, capsys):
     output = trained / "report"
     arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-o", str(output), "-np", "1"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert f"{ROWS[1]} against {ROWS[0]}: mean Dice per case" in printed
+    assert "StockAdamW against stock: mean Dice per case" in printed
+    assert "- StockAdamW: schedule not recorded" in printed
+    assert f"\nStockAdamW is {ROWS[1]}\n" in printed
     assert "of 12 cases counted as independent. No claim" in printed
     assert printed.index("What to doubt") < printed.index("bold: best mean (no test)") < printed.index("Report: ")
 
@@ -241,8 +249,8 @@ def test_predictions_of_another_row_are_refused_by_name(trained, capsys, file, c
     if file == "plans.json":
         assert main([*arguments, *tests]) == 0
         out = capsys.readouterr().out
-        assert f"was taken as {ROWS[0]}'s predictions; neither dataset and plans nor trainer could be verified" in out
-        assert f"taken as {ROWS[1]}'s" not in out
+        assert "was taken as stock's predictions; neither dataset and plans nor trainer could be verified" in out
+        assert "taken as StockAdamW's" not in out
     (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | change))
     assert main([*arguments, *tests, "--overwrite"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
