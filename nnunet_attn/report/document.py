@@ -88,10 +88,14 @@ def _breakable(text: str) -> str:
 
 
 def _cell(text: str, tag: str, is_text: bool, names: Mapping[str, str], bold: bool = False) -> str:
-    shown = f"<b>{_breakable(text)}</b>" if bold else _breakable(text)
+    value, bracket, interval = text.partition(" [") if tag == "td" else (text, "", "")
+    shown = f"<b>{_breakable(value)}</b>" if bold else _breakable(value)
+    if bracket:  # may stand below the value where the table is wide
+        shown += f" <span class=interval>[{html.escape(interval)}</span>"
     if text in names and names[text] != text:
         shown = f'<span title="{html.escape(names[text], quote=True)}">{shown}</span>'
-    return f"<{tag}{' class=text' if is_text else ''}>{shown}</{tag}>"
+    kind = " class=text" if is_text else " class=wrapped" if bracket else ""
+    return f"<{tag}{kind}>{shown}</{tag}>"
 
 
 def _anchor(text: str) -> str:

@@ -54,6 +54,8 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--ground); text-align: left;
        padding-left: 0; white-space: normal; min-width: 6.5rem; max-width: 14rem; overflow-wrap: break-word; }
 td.text:not(:first-child) { white-space: normal; min-width: 6rem; }
+td.wrapped { white-space: normal; }
+.interval { white-space: nowrap; color: var(--muted); }
 details { margin: .6rem 0; }
 summary { cursor: pointer; }
 @media (min-width: 86rem) {

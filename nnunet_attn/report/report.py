@@ -61,7 +61,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
     """The content of the report; its pictures are drawn into ``folder``."""
     c, tables = comparison, Tables(comparison)
     of = f"{len(c.scores.keys)} cases of {c.groups.counted()}" if c.groups.known else c.groups.counted()
-    overview = f"{of}, {c.gathered.evaluated}. Baseline: {c.names[0]}."
+    overview = f"{of}, {c.gathered.evaluated}. Baseline: {tables.baseline}."
     return [
         *(Text(with_short_names(flag, tables.short), warning=True) for flag in c.doubts.get("Learning", ())),
         Text(overview),
