@@ -111,8 +111,10 @@ def _recipes_differ(ours: Facts, theirs: Facts) -> bool:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; negative if the twin is larger or slower."""
-    return "an unknown share" if share is None else f"{100 * share:.1f} %"
+    """A share in percent; "none" where the twin is larger or slower."""
+    if share is None:
+        return "an unknown share"
+    return f"{100 * share:.1f} %" if share >= 0 else "none"
 
 
 def find_twins(rows: Sequence[Row], scores: Scores, facts: Mapping[str, Facts]) -> list[Twin]:

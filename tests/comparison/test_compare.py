@@ -1,5 +1,6 @@
 """Comparisons on synthetic results trees in nnU-Net's layout."""
 
+import dataclasses
 import json
 import math
 
@@ -559,6 +560,8 @@ def test_a_network_is_paired_with_its_twin(tree):
     assert twin.parameters is None  # not measured here
     assert "mean Dice per case +0.0150" in twin.text(result.groups)
     assert "an unknown share of its parameters, 20.0 % of its step time" in twin.text(result.groups)
+    slower_twin = dataclasses.replace(twin, step_time=-0.2)
+    assert "none of its step time" in slower_twin.text(result.groups)
     assert result.to_json()["twins"][0]["difference"]["wins"] == 20
     tables = Tables(result)
     assert twins(tables)[0].text == "What the attention adds"
