@@ -2,15 +2,18 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
 from nnunet_attn.errors import UserError
-from nnunet_attn.report.document import Block, Table, to_markdown
+from nnunet_attn.maps.command import border_table, lambda_table, read_rows
+from nnunet_attn.report.document import Block, Table, Text, to_markdown
 from nnunet_attn.report.figures import short_names
 from nnunet_attn.report.tables import with_interval
+from nnunet_attn.study.matrix import Matrix, make_matrix
 from nnunet_attn.study.reporting import open_study, write_study_report
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
@@ -27,13 +30,45 @@ def write(folder: Path) -> None:
         report = folder / archive.name
         shutil.rmtree(report, ignore_errors=True)
         report.mkdir(parents=True)
+        matrix = open_study(archive, None)
         try:
-            write_study_report(open_study(archive, None), report, folds=None, processes=1)
+            write_study_report(matrix, report, folds=None, processes=1)
+            text = part_of_page(report, archive.name)
+            text += same_recipe(matrix, folder)
         except UserError as error:
             text = f"*{str(error).replace(str(archive), archive.name)}*\n"
-        else:
-            text = part_of_page(report, archive.name)
         (folder / f"{archive.name}.md").write_text(text, encoding="utf-8")
+        (folder / f"{archive.name}_maps.md").write_text(maps(archive), encoding="utf-8")
+
+
+def same_recipe(matrix: Matrix, folder: Path) -> str:
+    """The verdict table once more, with the stock network under our recipe as the baseline; empty without that row."""
+    first = [row for row in matrix.study.rows if "StockAdamW" in row.text]
+    if not first:
+        return ""
+    rows = (*first, *(row for row in matrix.study.rows if row not in first))
+    report = folder / "same_recipe"
+    shutil.rmtree(report, ignore_errors=True)
+    report.mkdir()
+    write_study_report(make_matrix(replace(matrix.study, rows=rows), matrix.layout), report, folds=None, processes=1)
+    tables = []
+    for path in sorted(report.glob("*/report.md")):
+        before, _, _ = path.read_text(encoding="utf-8").partition("\n## ")
+        tables.append("\n".join(line for line in before.splitlines() if line.startswith("|")))
+    shutil.rmtree(report)
+    text = "The same rows beside the stock network under our recipe (AdamW), which tells network from recipe:"
+    return "\n".join(["\n### Beside the stock network under our recipe\n", text, "", *tables, ""])
+
+
+def maps(archive: Path) -> str:
+    """The tables of ``nnunet-attn maps``, from maps/TRAINER.csv of an archive."""
+    text = ""
+    for path in sorted((archive / "maps").glob("*.csv")):
+        rows = read_rows(path)
+        cases = len({row[0] for row in rows})
+        blocks = [Text(f"{path.stem}, {cases} validated cases."), *border_table(rows), *lambda_table(rows)]
+        text += to_markdown("", blocks).partition("\n\n")[2].replace("\n## ", "\n### ") + "\n\n"
+    return text
 
 
 def part_of_page(report: Path, name: str) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from nnunet_attn.maps.figure import draw_case
 from nnunet_attn.maps.tables import COLUMNS, means_of, numbers_of, regions_of
 from nnunet_attn.maps.volume import CaseMaps, from_preprocessed, map_case
 from nnunet_attn.report.document import Block, Heading, Picture, Table, Text, to_html
+from nnunet_attn.report.tables import cell_number
 from nnunet_attn.training.trained_model import TrainedModel, read_model
 
 NOTE = (
@@ -26,6 +27,7 @@ NOTE = (
     "the decision depends on."
 )
 FINER = "weight of finer entries"
+SUBTRACTED_IN = ("background", "inside", "border")  # regions of all classes together
 
 
 def class_names(model: TrainedModel) -> dict[int, str]:
@@ -68,6 +70,13 @@ def write_case(case: str, found: CaseMaps, model: TrainedModel, content: dict, f
     return rows
 
 
+def mean_over_voxels(rows: Sequence[tuple], layer: str, name: str, regions: Collection[str]) -> float | None:
+    """Mean of a map over the voxels of some regions in all cases; None if there are none."""
+    part = [(row[4], row[5]) for row in rows if row[1:3] == (layer, name) and row[3] in regions]
+    voxels = sum(n for n, _ in part)
+    return sum(n * v for n, v in part) / voxels if voxels else None
+
+
 def border_table(rows: Sequence[tuple]) -> list[Block]:
     """Share of the weights on finer entries, by layer and region, to check the paper's claim about borders."""
     found = [row for row in rows if row[2] == FINER]
@@ -75,14 +84,10 @@ def border_table(rows: Sequence[tuple]) -> list[Block]:
         return []
     regions = list(dict.fromkeys(row[3] for row in found))
     layers = [layer for layer in dict.fromkeys(row[1] for row in found) if any(r[5] for r in found if r[1] == layer)]
-    body = []
-    for layer in layers:
-        cells = []
-        for region in regions:
-            part = [(row[4], row[5]) for row in found if row[1] == layer and row[3] == region]
-            voxels = sum(n for n, _ in part)
-            cells.append(f"{sum(n * v for n, v in part) / voxels:.3f}" if voxels else "")
-        body.append([layer, *cells])
+    body = [
+        [layer, *(cell_number(mean_over_voxels(found, layer, FINER, [region]), 3) for region in regions)]
+        for layer in layers
+    ]
     caption = "Share of the weights on entries of higher resolution than the layer's own, mean over voxels of all cases"
     text = (
         "XAttnRes claims that borders read high-resolution features: then the columns of borders hold larger numbers "
@@ -92,26 +97,31 @@ def border_table(rows: Sequence[tuple]) -> list[Block]:
 
 
 def lambda_table(rows: Sequence[tuple]) -> list[Block]:
-    """Lambda, and how much the subtraction removes, by layer."""
+    """Lambda, and how much the subtraction removes, by layer, to check the paper's claim about noise."""
     values = {row[1]: row[5] for row in rows if row[2] == "lambda"}
     if not values:
         return []
-    body = []
-    for layer, value in values.items():
-        cells = []
-        for name in ("removed", "negative"):
-            part = [(row[4], row[5]) for row in rows if row[1] == layer and row[2] == name]
-            cells.append(f"{sum(n * v for n, v in part) / max(1, sum(n for n, _ in part)):.3f}")
-        body.append([layer, f"{value:.3f}", *cells])
-    text = (
-        "Removed: the share of the first softmax map that the subtraction takes, sum of min(A1, lambda A2). Negative: "
-        "what it takes beyond, sum of max(lambda A2 - A1, 0). Means over voxels and heads."
-    )
-    return [
-        Heading("What the subtraction removes"),
-        Text(text),
-        Table(["layer", "lambda", "removed", "negative"], body),
+    regions = {row[3] for row in rows}
+    kinds = [[region for region in regions if region.split()[-1:] == [kind]] for kind in SUBTRACTED_IN]
+    columns = [("removed", regions), *(("removed", kind) for kind in kinds), ("negative", regions)]
+    body = [
+        [layer, cell_number(value, 3), *(cell_number(mean_over_voxels(rows, layer, *column), 3) for column in columns)]
+        for layer, value in values.items()
     ]
+    text = (
+        "Removed: the share of the first softmax map that the subtraction takes, sum of min(A1, lambda A2); if it is "
+        "noise that is subtracted, the background loses another share than the classes. Negative: what the subtraction "
+        "takes beyond, sum of max(lambda A2 - A1, 0). Means over voxels of all cases and over heads."
+    )
+    header = ["layer", "lambda", "removed", *(f"removed, {region}" for region in SUBTRACTED_IN), "negative"]
+    return [Heading("What the subtraction removes"), Text(text), Table(header, body)]
+
+
+def read_rows(path: Path) -> list[tuple]:
+    """The rows of a ``maps.csv``."""
+    with path.open(newline="", encoding="utf-8") as file:
+        _, *rows = csv.reader(file)
+    return [(*row[:4], int(row[4]) if row[4] else "", float(row[5])) for row in rows]
 
 
 def drawn_layers(found: CaseMaps, patterns: Sequence[str] | None) -> list[str] | None:

@@ -16,7 +16,8 @@ from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli.main import main
 from nnunet_attn.export import predict
 from nnunet_attn.export.description import describe
-from nnunet_attn.maps.tables import regions_of
+from nnunet_attn.maps.command import border_table, lambda_table, read_rows
+from nnunet_attn.maps.tables import COLUMNS, regions_of
 from nnunet_attn.maps.volume import map_case
 from nnunet_attn.training.trained_model import read_model
 
@@ -118,3 +119,19 @@ def test_regions():
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {
         "background": 24, "ring inside": 9, "ring border": 16,
     }  # fmt: skip
+
+
+def test_what_is_removed_is_told_for_background_and_classes(tmp_path):
+    """Means weigh voxels; the regions of all classes count together; the file gives back what was written."""
+    rows = [
+        ("a", "x", "lambda", "", "", 0.5), ("a", "x", "removed", "background", 30, 0.2),
+        ("b", "x", "removed", "background", 10, 0.4), ("a", "x", "removed", "RV inside", 4, 0.1),
+        ("a", "x", "removed", "LV inside", 4, 0.3), ("a", "x", "removed", "RV border", 2, 0.5),
+        ("a", "x", "negative", "background", 5, 0.1),
+    ]  # fmt: skip
+    with (tmp_path / "maps.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    assert read_rows(tmp_path / "maps.csv") == rows
+    table = lambda_table(rows)[-1]
+    assert table.rows == [["x", "0.500", "0.252", "0.250", "0.200", "0.500", "0.100"]]
+    assert border_table(rows) == []
