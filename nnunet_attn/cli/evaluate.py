@@ -82,6 +82,6 @@ def run(options: argparse.Namespace) -> int:
     table, summary = write(result, output)
     print(text_table(result.summary))
     print(text_intervals(result.summary))
-    size = f", {result.summary['size']} size" if result.summary["size"] else ""
+    size = f", size: {result.summary['size']}" if result.summary["size"] else ""
     print(f"\n{result.summary['cases']} cases, protocol {options.protocol}{size}; written: {table}, {summary}")
     return 0

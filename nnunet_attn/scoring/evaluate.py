@@ -270,7 +270,7 @@ def evaluate(
         "folds": sorted({job.fold for job in jobs if job.fold}),
         "cases": len(jobs),
         "protocol": protocol,
-        "size": None if size is None else f"input, {size}" if at_input_size else "original",
+        "size": None if size is None else f"input ({size})" if at_input_size else "original",
         "nsd_tolerance": tolerance,
         "unit": "/".join(sorted({s.unit for s in scores})),
         "definitions": DEFINITIONS,

@@ -81,7 +81,7 @@ def test_pictures_at_both_sizes(tmp_path, capsys):
                     assert scores[case, name, "Dice"] == pytest.approx(dc(p == value, r == value))
                     assert scores[case, name, "HD95"] == pytest.approx(hd95(p == value, r == value))
     assert main(["evaluate", str(tmp_path / "predicted"), str(raw / "labelsTs"), "--at-input-size"]) == 0
-    assert "input, 32 size" in capsys.readouterr().out
+    assert "size: input (32)" in capsys.readouterr().out
 
 
 def test_what_the_conversion_kept_must_be_there(volumes, tmp_path):
