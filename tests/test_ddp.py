@@ -1,4 +1,4 @@
-"""Data-parallel training: every parameter gets its gradient in every step, and the replicas stay the same."""
+"""Data-parallel training: every parameter gets its gradient in a step, and the replicas stay the same."""
 
 import os
 import socket
@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from small_networks import build, image
+from small_networks import build, image, small
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES
 
 
-def two_steps(rank: int, port: int, names: list[str], device: str = "cpu") -> None:
-    """One of two processes: two steps on its own data; raises if the replicas differ afterwards."""
+def steps(rank: int, port: int, names: list[str], device: str = "cpu") -> None:
+    """One of two processes: a step on its own data; raises if the replicas differ afterwards, or a gradient is missing.
+
+    The second forward pass is for what DDP raises at its start, where a parameter had no gradient in the step before.
+    """
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     place = torch.device(device, rank) if device == "cuda" else torch.device(device)
@@ -27,16 +30,17 @@ def two_steps(rank: int, port: int, names: list[str], device: str = "cpu") -> No
     for name in names:
         entry = next(e for e in ENTRIES if name in e.trainers)
         torch.manual_seed(0)
-        network = build(entry, name, deep_supervision=getattr(trainers, name).deep_supervision).to(place)
+        shallow = small(entry).arguments | {"deep_supervision": getattr(trainers, name).deep_supervision}
+        network = build(entry, name, **shallow).to(place)
         parallel = DistributedDataParallel(network, device_ids=[rank] if device == "cuda" else None)
         optimizer = torch.optim.SGD(parallel.parameters(), 1e-3)
         torch.manual_seed(rank)
-        for _ in range(2):
-            output = parallel(torch.randn_like(image(entry)).to(place))
-            maps = output if isinstance(output, (list, tuple)) else [output]
-            optimizer.zero_grad()
-            sum(m.square().mean() for m in maps).backward()
-            optimizer.step()
+        x = torch.randn_like(image(entry)).to(place)
+        output = parallel(x)
+        maps = output if isinstance(output, (list, tuple)) else [output]
+        sum(m.square().mean() for m in maps).backward()
+        optimizer.step()
+        parallel(x)
         ours = torch.cat([p.detach().flatten() for p in network.parameters()])
         first = ours.clone()
         dist.broadcast(first, 0)
@@ -73,4 +77,4 @@ def check_replicas(device: str, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    two_steps(int(sys.argv[-1]), int(sys.argv[2]), sys.argv[3:-1], sys.argv[1])
+    steps(int(sys.argv[-1]), int(sys.argv[2]), sys.argv[3:-1], sys.argv[1])

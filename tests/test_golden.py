@@ -8,11 +8,14 @@ predictor builds it, by ``build_network_architecture``.
 ``python tests/test_golden.py`` adds the trainers of the catalogue that are new and changes nothing that is there.
 """
 
+import contextlib
 import functools
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -66,11 +69,21 @@ def plans(host: str, dimensions: int) -> PlansManager:
 def build(trainer: str, host: str, dimensions: int) -> nn.Module:
     """The network of a trainer with all heads returned where it has several, weights made from their names."""
     manager = plans(host, dimensions)
-    network = getattr(trainers, trainer).build_network_architecture(
-        manager, manager.get_configuration("golden"), CHANNELS, CLASSES, enable_deep_supervision=True
-    )
+    with without_initialisation():
+        network = getattr(trainers, trainer).build_network_architecture(
+            manager, manager.get_configuration("golden"), CHANNELS, CLASSES, enable_deep_supervision=True
+        )
     network.load_state_dict({name: weights(name, tensor) for name, tensor in network.state_dict().items()})
     return network.eval()
+
+
+@contextlib.contextmanager
+def without_initialisation() -> Iterator[None]:
+    """Leave weights as memory has them: drawing tens of millions of random numbers takes most of the time."""
+    with contextlib.ExitStack() as stack:
+        for name in ("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
+            stack.enter_context(mock.patch(f"torch.nn.init.{name}", lambda tensor, *_, **__: tensor))
+        yield
 
 
 NOISE = np.random.RandomState(0).standard_normal(65_537).astype(np.float32)

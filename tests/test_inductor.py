@@ -84,10 +84,10 @@ def check_compiled(network: nn.Module, x: torch.Tensor) -> None:
 
 
 def of_two_stages(arguments: dict) -> dict:
-    """A host's arguments cut to two stages."""
+    """A host's arguments cut to two stages of one convolution each."""
     cut = {4: 2, 3: 1}  # lists with an entry a stage, and a decoder's stage
     lists = {k: v[: cut[len(v)]] for k, v in arguments.items() if isinstance(v, (list, tuple))}
-    return arguments | lists | {"n_stages": 2}
+    return arguments | lists | {"n_stages": 2, "n_conv_per_stage": (1, 1), "n_conv_per_stage_decoder": (1,)}
 
 
 @pytest.mark.parametrize("entry", NETWORKS)

@@ -129,12 +129,13 @@ def test_type_checkers_see_the_wheel(wheel, tmp_path):
 
 def test_installed_wheel_registers_at_start_and_its_removal_leaves_nothing(wheel, tmp_path):
     """The wheel's files in a fresh environment without torch: the variable is set at start, in the old and new way."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "env")], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     python = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
                                capture_output=True, text=True, check=True).stdout.strip())  # fmt: skip
-    before = sorted(p.name for p in site.iterdir())
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel.filename], check=True)
+    (site / "another.pth").touch()  # pip removes a folder that it leaves empty
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", wheel.filename], check=True)
     code = "import os, sys; print(os.environ['nnUNet_extTrainer']); print(*[m for m in sys.modules if 'nnunet' in m])"
     out = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env={}).stdout.splitlines()
     assert out == [str(site / "nnunet_attn" / "_discovery"), "_nnunet_attn_startup"]
@@ -142,5 +143,5 @@ def test_installed_wheel_registers_at_start_and_its_removal_leaves_nothing(wheel
     off = subprocess.run([python, "-c", "import os; print('nnUNet_extTrainer' in os.environ)"],
                          capture_output=True, text=True, check=True, env={"NNUNET_ATTN_NO_AUTOLOAD": "1"})  # fmt: skip
     assert off.stdout.strip() == "False"
-    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "nnunet-attn"], check=True)
-    assert sorted(p.name for p in site.iterdir()) == before
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", "nnunet-attn"], check=True)
+    assert [p.name for p in site.iterdir()] == ["another.pth"]

@@ -1,4 +1,5 @@
 import csv
+import os
 from argparse import Namespace
 
 import pytest
@@ -9,6 +10,7 @@ from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli.benchmark import NetworkMaker
 from nnunet_attn.cli.main import main
 from nnunet_attn.complexity import gmacs, measure, peak_rss, saved_bytes
+from nnunet_attn.workers import in_own_process
 
 
 class Known(nn.Sequential):
@@ -47,7 +49,12 @@ def test_peak_rss_sees_large_activations():
     assert large > 8 * 2048**2 * 4 > small
 
 
-def test_command_writes_table_with_command_and_versions(tmp_path, capsys):
+def test_a_network_is_measured_in_a_process_of_its_own():
+    assert in_own_process(os.getpid) != os.getpid()
+
+
+def test_command_writes_table_with_command_and_versions(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nnunet_attn.workers.in_own_process", lambda function, *arguments: function(*arguments))
     arguments = ["benchmark", "nnUNetTrainerStockAdamW", "--patch", "32", "32", "--rounds", "1"]
     assert main([*arguments, "-o", str(tmp_path / "cost.csv")]) == 0
     facts, rows = [], []
