@@ -28,10 +28,10 @@ def _inside(x: np.ndarray, y: np.ndarray, cx: float, cy: float, rx: Any, ry: Any
 
 
 class _Patient:
-    """The randomly drawn properties of one patient, from which each frame is rendered."""
+    """The randomly drawn properties of one patient, from which each frame of ``size`` squared pixels is rendered."""
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, size: int, pixel: float):
+        self.rng, self.size, self.pixel = rng, size, pixel
         self.centre = rng.uniform(-12, 12, 2)
         self.septum = rng.uniform(np.pi * 0.85, np.pi * 1.25)  # direction from left to right ventricle
         self.lv_radius = rng.uniform(21, 28)
@@ -51,9 +51,9 @@ class _Patient:
     def slice(self, z: int, systole: bool) -> tuple[np.ndarray, np.ndarray]:
         """Image and label of one slice, each drawn on a grid three times finer and averaged."""
         fine = 3
-        ny, nx = (n * fine for n in SHAPE[1:])
-        y, x = np.meshgrid(np.arange(float(ny)), np.arange(float(nx)), indexing="ij")
-        x, y = (x - nx / 2) * SPACING[0] / fine, (y - ny / 2) * SPACING[1] / fine
+        n = self.size * fine
+        y, x = np.meshgrid(np.arange(float(n)), np.arange(float(n)), indexing="ij")
+        x, y = (x - n / 2) * self.pixel / fine, (y - n / 2) * self.pixel / fine
         tissue = np.full(x.shape, 4.0)
         body = _inside(x, y, 0, 0, *self.body)
         tissue[body < 1] = self.fat
@@ -108,7 +108,7 @@ class _Patient:
         tissue[cavity], label[cavity] = self.blood * 0.97, RV
 
     def _acquire(self, tissue: np.ndarray, x: np.ndarray, y: np.ndarray, fine: int) -> np.ndarray:
-        ny, nx = SHAPE[1:]
+        ny = nx = self.size
         blurred = ndimage.gaussian_filter(tissue, 0.5 * fine).reshape(ny, fine, nx, fine).mean((1, 3))
         u, v = (c.reshape(ny, fine, nx, fine).mean((1, 3)) / 90 for c in (x, y))
         shaded = blurred * (1 + self.bias[0] * u + self.bias[1] * v + self.bias[2] * u * v)
@@ -117,15 +117,18 @@ class _Patient:
         return np.hypot(real, self.rng.normal(0, self.noise, shaded.shape)).astype(np.float32)
 
 
-def _write(array: np.ndarray, path: Path) -> None:
+def _write(array: np.ndarray, path: Path, pixel: float) -> None:
     image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING)
+    image.SetSpacing((pixel, pixel, SPACING[2]))
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
-def write_patient(folder: Path, seed: int) -> None:
-    """Write one patient in ACDC's layout: Info.cfg, and image and label of the ED and ES frames."""
-    patient = _Patient(np.random.default_rng(seed))
+def write_patient(folder: Path, seed: int, size: int = SHAPE[1], pixel: float = SPACING[0]) -> None:
+    """Write one patient in ACDC's layout: Info.cfg, and image and label of the ED and ES frames.
+
+    ``size`` is the number of rows and columns of a slice, ``pixel`` their distance in mm.
+    """
+    patient = _Patient(np.random.default_rng(seed), size, pixel)
     folder.mkdir(parents=True)
     lines = [
         *(f"{phase}: {frame}" for phase, frame in FRAMES.items()),
@@ -138,15 +141,26 @@ def write_patient(folder: Path, seed: int) -> None:
     for phase, frame in FRAMES.items():
         slices = [patient.slice(z, phase == "ES") for z in range(SHAPE[0])]
         stem = f"{folder.name}_frame{frame:02d}"
-        _write(np.stack([image for image, _ in slices]), folder / f"{stem}.nii.gz")
-        _write(np.stack([label for _, label in slices]), folder / f"{stem}_gt.nii.gz")
+        _write(np.stack([image for image, _ in slices]), folder / f"{stem}.nii.gz", pixel)
+        _write(np.stack([label for _, label in slices]), folder / f"{stem}_gt.nii.gz", pixel)
 
 
-def write_phantom(folder: Path, *, training: int = 12, test: int = 4, seed: int = 0) -> Path:
-    """Write ``database/training`` and ``database/testing`` in ``folder``, as in ACDC; returns ``database``."""
+def write_phantom(
+    folder: Path,
+    *,
+    training: int = 12,
+    test: int = 4,
+    seed: int = 0,
+    size: int = SHAPE[1],
+    pixel: float = SPACING[0],
+) -> Path:
+    """Write ``database/training`` and ``database/testing`` in ``folder``, as in ACDC; returns ``database``.
+
+    ``size`` and ``pixel``: see ``write_patient``.
+    """
     database = Path(folder) / "database"
     for i in range(training):
-        write_patient(database / "training" / f"patient{i + 1:03d}", seed * 1000 + i)
+        write_patient(database / "training" / f"patient{i + 1:03d}", seed * 1000 + i, size, pixel)
     for i in range(test):
-        write_patient(database / "testing" / f"patient{i + 101:03d}", seed * 1000 + 500 + i)
+        write_patient(database / "testing" / f"patient{i + 101:03d}", seed * 1000 + 500 + i, size, pixel)
     return database

@@ -2,9 +2,9 @@
 
   python scripts/learn_phantom.py -o FOLDER -c 3d_fullres nnUNetTrainerStockAdamW nnUNetTrainerDiffCA
 
-Data, schedule, seed and score are those of ``nnunet-attn quickstart``; one thread. Each training adds a row to
-FOLDER/learned.csv: mean Dice over the held-out cases, which compares nothing, but shows that a network learns. With
---no-zero-start the added parts of networks on nnU-Net's plans begin with the weights that they are drawn with.
+Schedule, seed and score are those of ``nnunet-attn quickstart``, the phantom is finer; one thread. Each training adds a
+row to FOLDER/learned.csv: mean Dice over the held-out cases, which compares nothing, but shows that a network learns.
+With --no-zero-start the added parts of networks on nnU-Net's plans begin with the weights that they are drawn with.
 """
 
 import argparse
@@ -21,11 +21,14 @@ from nnunet_attn.training.in_process import nnunet_in_process
 
 
 class Learning(Job):
-    """The quickstart with other trainers."""
+    """The quickstart with other trainers, on slices of 96 x 96, and with the rates of the recipes."""
+
+    size, pixel = 96, 1.925
 
     def __init__(self, folder: Path, options: argparse.Namespace):
-        self.trainers, self.configuration = options.trainers, options.configuration
         super().__init__(folder, options)
+        self.configuration = options.configuration
+        self.names = [f"{name}_{options.epochs}epochs_{options.iterations}iterations" for name in options.trainers]
 
     def make(self, name: str, *, resume: bool) -> Any:
         trainer = super().make(name, resume=resume)
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--no-zero-start", action="store_true")
     options = parser.parse_args()
-    options.source, options.device = None, "cpu"
+    options.source, options.device, options.quick = None, "cpu", False
     options.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with nnunet_in_process(options.folder.resolve(), processes=1):

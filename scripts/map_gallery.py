@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("trainers", nargs="*", default=TRAINERS, metavar="TRAINER", help="default: one of each paper")
     options = parser.parse_args()
     settings = {"configuration": "2d", "seed": 0, "epochs": 10, "iterations": 20, "no_zero_start": False}
-    settings |= {"source": None, "device": "cpu", "trainers": options.trainers}
+    settings |= {"source": None, "quick": False, "device": "cpu", "trainers": options.trainers}
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
