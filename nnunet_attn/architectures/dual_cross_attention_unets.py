@@ -247,21 +247,19 @@ class AttendedSkips(nn.Module):
         return size if self.skips is None else size + self.attention_map_size(input_size)
 
     def attention_map_size(self, input_size: Sequence[int]) -> int:
-        """Values that DCA keeps for the backward pass, in nnU-Net's measure.
+        """Values that DCA keeps for the backward pass, in nnU-Net's measure, half of what autograd keeps.
 
-        There a convolution's output counts once and its norm's and activation's not at all. Of such kind is the sum
-        before each level's closing norm. The tokens, S P values a map, count as 6 + L maps in each block, and 3 S^2
-        stand for the channel attention; by the bytes that autograd keeps, this is right to some percent of the
-        network's total.
+        The tokens, S P values a map, count as 4 + L maps in each block, L of them for queries and results of the fused
+        attention on a GPU, and 3 S^2 stand for the channel attention. The way back to the skips' size keeps nothing.
+        By the bytes that autograd keeps, this is right to some percent of the network's total.
         """
         channels = self.skips.channels
         sizes = [
             [-(-n // s) for n, s in zip(input_size, stride, strict=True)]
             for stride in cumulative_strides(self.encoder.strides)[: len(channels)]
         ]
-        maps = sum(c * math.prod(size) for c, size in zip(channels, sizes, strict=True))
         width, tokens = sum(channels), math.prod(self.skips.token_grid(sizes)[1])
-        return maps + len(self.skips.blocks) * ((6 + len(channels)) * width * tokens + 3 * width**2)
+        return len(self.skips.blocks) * ((4 + len(channels)) * width * tokens + 3 * width**2)
 
 
 class DualCAPlainConvUNet(AttendedSkips, PlainConvUNet):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -13,6 +14,8 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Sta
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+
+from nnunet_attn.blocks.recompute import everything_kept
 
 
 def cumulative_strides(strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -167,9 +170,6 @@ def kept_values(module: nn.Module, shapes: Sequence[Sequence[int]], *, recompute
         shapes: Of the inputs.
         recompute: Whether parts that ``recomputed`` computes again are counted by their inputs alone.
     """
-    switched: list[Any] = [part for part in module.modules() if getattr(part, "recompute", False) and not recompute]
-    for part in switched:
-        part.recompute = False
     kept: dict[int, int] = {}
     alive: list[torch.Tensor] = []
 
@@ -180,18 +180,14 @@ def kept_values(module: nn.Module, shapes: Sequence[Sequence[int]], *, recompute
         alive.append(tensor)
         return tensor
 
-    try:
-        with FakeTensorMode():
-            state = {
-                name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad)
-                for name, t in (*module.named_parameters(), *module.named_buffers())
-            }
-            own = {tensor.untyped_storage()._cdata for tensor in state.values()}
-            inputs = [torch.empty(tuple(shape), requires_grad=True) for shape in shapes]
-            with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                output = functional_call(module, state, tuple(inputs))
-            del output
-    finally:
-        for part in switched:
-            part.recompute = True
+    with FakeTensorMode(), nullcontext() if recompute else everything_kept():
+        state = {
+            name: torch.empty(t.shape, dtype=t.dtype, requires_grad=t.requires_grad)
+            for name, t in (*module.named_parameters(), *module.named_buffers())
+        }
+        own = {tensor.untyped_storage()._cdata for tensor in state.values()}
+        inputs = [torch.empty(tuple(shape), requires_grad=True) for shape in shapes]
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = functional_call(module, state, tuple(inputs))
+        del output
     return sum(kept.values())

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from nnunet_attn.blocks.feature_history import is_exporting
 from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.precision import full_precision
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
+from nnunet_attn.blocks.shared_key_attention import shared_key_attention
 
 
 class ChannelAffine(nn.Module):
@@ -173,10 +175,10 @@ class SpatialCrossAttention(CrossAttention):
 
     The folded form has the queries ``(wq wk) N + bq wk``, so that N itself is the key of every level: ``bk`` adds one
     number to a whole row of logits and drops out of the softmax (it stays registered, without gradient). Since rows of
-    A sum to 1, value and output maps become one, ``wo wv (A N_i) + wo bv + bo``. Keys and values shared, the queries of
-    all levels make one call of ``scaled_dot_product_attention``, in which every head carries the values of all levels
-    side by side and each level takes its own: as wide as the keys, which fused kernels want, and no P x P map is ever
-    stored.
+    A sum to 1, value and output maps become one, ``wo wv (A N_i) + wo bv + bo``. On a CPU ``A N_i`` is an operator with
+    a backward pass of its own, ``shared_key_attention``. On a GPU, and for export, the queries of all levels make one
+    call of ``scaled_dot_product_attention``, in which every head carries the values of all levels side by side and each
+    level takes its own: as wide as the keys, which fused kernels want. Neither keeps a P x P map.
 
     Shape: list of (B, P, C_i) -> list of (B, P, C_i).
 
@@ -219,24 +221,39 @@ class SpatialCrossAttention(CrossAttention):
             marked[f"level {level}"] = row.unflatten(3, tuple(grid)).squeeze(2)
         return Maps(marked=marked)
 
-    def queries(self, joint: torch.Tensor) -> torch.Tensor:
-        """The queries of each level, with the weights of its keys folded in. (B, P, S) -> (B, L, P, S)."""
+    def query_maps(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of each level's queries, with the weights of its keys folded in; twice (L, S)."""
         levels: list[Any] = [*self.maps]
-        wk = torch.stack([maps.key.weight for maps in levels])  # (L, S)
+        wk = torch.stack([maps.key.weight for maps in levels])
         wq = torch.stack([maps.query.weight for maps in levels]) * wk
         bq = torch.stack([maps.query.bias for maps in levels]) * wk
+        return wq, bq
+
+    def queries(self, joint: torch.Tensor) -> torch.Tensor:
+        """The queries of each level. (B, P, S) -> (B, L, P, S)."""
+        wq, bq = self.query_maps()
         return torch.addcmul(bq[:, None], joint[:, None], wq[:, None])
 
     def folded(self, normed: list[torch.Tensor], joint: torch.Tensor) -> list[torch.Tensor]:
+        fused = joint.device.type == "cuda" or is_exporting()
+        attended = self.fused(normed, joint) if fused else self.streamed(joint)
+        updates = []
+        for own, maps in zip(attended, self.maps, strict=True):
+            weight, bias = maps.output.weight * maps.value.weight, maps.output.weight * maps.value.bias
+            updates.append(torch.addcmul(bias + maps.output.bias, own, weight))
+        return updates
+
+    def streamed(self, joint: torch.Tensor) -> Sequence[torch.Tensor]:
+        """``A N_i`` of each level by the operator. (B, P, S) -> list of (B, P, C_i)."""
+        weight, bias = ((self.total // self.heads) ** -0.5 * t.to(joint.dtype) for t in self.query_maps())
+        return shared_key_attention(joint, weight, bias, self.channels, self.heads).split(self.channels, dim=2)
+
+    def fused(self, normed: list[torch.Tensor], joint: torch.Tensor) -> Sequence[torch.Tensor]:
+        """The same by one call of a fused kernel."""
         q = rearrange(self.queries(joint), "b l p (h d) -> b h (l p) d", h=self.heads)
         k = rearrange(joint, "b p (h d) -> b h p d", h=self.heads)
         v = torch.cat([rearrange(t, "b p (h d) -> b h p d", h=self.heads) for t in normed], dim=3)
-        attended = F.scaled_dot_product_attention(q, k, v).chunk(len(normed), dim=2)
-        updates, first = [], 0
-        for tokens, maps, level in zip(normed, self.maps, attended, strict=True):
-            width = tokens.shape[2] // self.heads
-            own = rearrange(level[..., first : first + width], "b h p d -> b p (h d)").to(tokens.dtype)
-            weight, bias = maps.output.weight * maps.value.weight, maps.output.weight * maps.value.bias
-            updates.append(torch.addcmul(bias + maps.output.bias, own, weight))
-            first += width
-        return updates
+        levels = F.scaled_dot_product_attention(q, k, v).chunk(len(normed), dim=2)
+        widths = [t.shape[2] // self.heads for t in normed]
+        own = [level.split(widths, dim=3)[i] for i, level in enumerate(levels)]
+        return [rearrange(o, "b h p d -> b p (h d)").to(joint.dtype) for o in own]

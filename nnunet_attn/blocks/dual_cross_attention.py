@@ -6,6 +6,7 @@ Applications of Artificial Intelligence 126 (2023), arXiv:2303.17696, and the au
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from nnunet_attn.blocks.cross_attention import (
 from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.padding import pad_to
+from nnunet_attn.blocks.recompute import recomputed
 
 IMPLEMENTATIONS = ("folded", "plain")
 CHANNEL_SCALES = ("paper", "ref784")
@@ -128,6 +130,9 @@ class DualCrossAttention(nn.Module):
         self.blocks = nn.ModuleList(DualCrossAttentionBlock(attentions()) for _ in range(blocks))
         self.project = nn.ModuleList(nn.Linear(c, c) for c in channels)
         self.close = nn.ModuleList(nn.Sequential(norm(c), act()) for c in channels)
+        for _, activation in self.close:
+            if getattr(activation, "inplace", False):  # in place of an instance norm's output, a view, copies it
+                activation.inplace = False
 
     def forward(self, skips: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         pool, grid = self.token_grid([s.shape[2:] for s in skips])
@@ -137,9 +142,15 @@ class DualCrossAttention(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, grid)
         return [
-            close(self.back(t, project, p, grid, skip) + skip)
-            for close, t, project, p, skip in zip(self.close, tokens, self.project, pool, skips, strict=True)
+            recomputed(partial(self.closed, level, p, grid), t, skip, within=self.close[level], cheap=True)
+            for level, (t, p, skip) in enumerate(zip(tokens, pool, skips, strict=True))
         ]
+
+    def closed(
+        self, level: int, pool: tuple[int, ...], grid: tuple[int, ...], tokens: torch.Tensor, skip: torch.Tensor
+    ) -> torch.Tensor:
+        """``out_i`` of one level."""
+        return self.close[level](self.back(tokens, self.project[level], pool, grid, skip) + skip)
 
     def token_grid(self, sizes: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], tuple[int, ...]]:
         """Pooling of each level and size of the token grid, for skips of the given spatial sizes."""

@@ -17,6 +17,7 @@ from nnunet_attn.architectures.dual_cross_attention_unets import (
     anchor_level,
     cumulative_strides,
 )
+from nnunet_attn.blocks import cross_attention
 from nnunet_attn.blocks.dual_cross_attention import DualCrossAttention
 from nnunet_attn.complexity import gmacs, saved_bytes
 
@@ -286,8 +287,9 @@ def test_dca_hands_skips_to_the_stock_decoder(patch_size, stage_strides):
     [((128, 96), strides(4, 4)), ((16, 48, 32), strides(2, 3, 3))],
     ids=["2d", "3d"],
 )
-def test_measure_of_memory_for_the_planner(patch_size, stage_strides):
-    """The planner's measure grows by DCA as the bytes kept for backward do."""
+def test_measure_of_memory_for_the_planner(patch_size, stage_strides, monkeypatch):
+    """The planner's measure grows by DCA as the bytes kept for backward do, with the attention of a GPU."""
+    monkeypatch.setattr(cross_attention, "is_exporting", lambda: True)
     host, network = (
         DualCAPlainConvUNet(1, 3, patch_size=patch_size, dca=dca, **planned(patch_size, stage_strides))
         for dca in (False, True)
@@ -296,7 +298,7 @@ def test_measure_of_memory_for_the_planner(patch_size, stage_strides):
     image = torch.randn(1, 1, *patch_size)
     kept_ratio = saved_bytes(network, image) / saved_bytes(host, image)
     assert planned_ratio == pytest.approx(kept_ratio, rel=0.06)
-    assert planned_ratio > 1.2
+    assert planned_ratio > 1.05
 
 
 def test_bad_arguments_on_plans():
