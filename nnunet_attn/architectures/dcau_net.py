@@ -15,6 +15,7 @@ from nnunet_attn.blocks.channel_spatial_fusion import ChannelSpatialFusion, Conc
 from nnunet_attn.blocks.conv import ConvNormAct
 from nnunet_attn.blocks.dca_block import ATTENTIONS, NORMS, DCABlock, differential_attention
 from nnunet_attn.blocks.options import check_option
+from nnunet_attn.blocks.recompute import recomputed
 from nnunet_attn.blocks.resize import resize
 
 FUSIONS = {
@@ -101,7 +102,9 @@ class DCAUNetDecoder(nn.Module):
         *skips, x = features
         for up, fuse, skip in zip(self.ups, self.fusions, reversed(skips), strict=True):
             x = fuse(skip, resize(up(x), skip.shape[-2:]))
-        return self.seg_layers[0](self.last(resize(x, size)))
+        conv, norm, act = self.last
+        x = recomputed(lambda x: conv(resize(x, size)), x, cheap=True)  # the enlarged map is not kept
+        return self.seg_layers[0](act(norm(x)))
 
 
 def initialize_weights(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ from nnunet_attn.blocks.differential_cross_attention import (
     lambda_schedule,
 )
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
-from nnunet_attn.blocks.recompute import recomputed
+from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 ATTENTIONS = ("differential", "standard", "none")
 NORMS = ("pre", "post")
@@ -99,7 +99,7 @@ class DCABlock(nn.Module):
             x = self.norm_conv(x)
             if self.attention is not None:
                 x = self.norm_attention(x + self.attention(x))
-            x = self.norm_mlp(x + self.mlp(x))
+            x = self.norm_mlp(x + self.feed(x))
         else:
             if self.attention is not None:
                 x = x + self.branch(self.attend, x)
@@ -113,7 +113,14 @@ class DCABlock(nn.Module):
         return self.attention(self.norm_attention(x))
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(self.norm_mlp(x))
+        return self.feed(self.norm_mlp(x))
+
+    def feed(self, x: torch.Tensor) -> torch.Tensor:
+        """The MLP, which keeps its hidden values before the activation alone."""
+        expand, act, project = self.mlp
+        if self.recompute:  # nothing is kept as it is
+            return project(act(expand(x)))
+        return recomputed(in_turn(act, project), expand(x), cheap=True)
 
     def initialize(self) -> None:
         """Start linear and depth-wise weights normal (0.02, cut at +-2) and biases at 0; see ``zero_start``."""

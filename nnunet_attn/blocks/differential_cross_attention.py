@@ -16,6 +16,7 @@ from nnunet_attn.blocks.conv import per_axis
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.precision import full_precision
+from nnunet_attn.blocks.recompute import recomputed
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 IMPLEMENTATIONS = ("fused", "plain")
@@ -122,8 +123,7 @@ class WindowCrossAttention(nn.Module):
             summary = window_summaries(x, self.window)
         query, key = self.query(pixels), self.key(summary)
         note(self, lambda point: self.attention_maps(query, key, x.shape[1:-1], point))
-        heads = self.attend(query, key, self.value(summary))
-        return self.out(heads).reshape(x.shape)
+        return self.attend(query, key, self.value(summary)).reshape(x.shape)
 
     def key_grid(self, key: torch.Tensor, grid: Sequence[int]) -> tuple[int, ...]:
         """How the keys lie in space: the pixels, or their windows."""
@@ -138,13 +138,13 @@ class WindowCrossAttention(nn.Module):
         return Maps(marked={"attention": row.unflatten(2, self.key_grid(key, grid))})
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """All heads, before W_O. (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
+        """All heads, and W_O. (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
         q, k, v = (rearrange(t, "b n (j d) -> b j n d", j=2 * self.heads) for t in (query, key, value))
         if self.implementation == "plain":
             output = softmax_map(q, k).to(v.dtype) @ v
         else:
             output = F.scaled_dot_product_attention(q, k, v)
-        return rearrange(output, "b j n d -> b n (j d)")
+        return recomputed(lambda heads: self.out(rearrange(heads, "b j n d -> b n (j d)")), output, cheap=True)
 
 
 class DifferentialCrossAttention(WindowCrossAttention):
@@ -204,10 +204,25 @@ class DifferentialCrossAttention(WindowCrossAttention):
         return torch.exp((q1 * k1).sum()) - torch.exp((q2 * k2).sum()) + self.lambda_init
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        heads = self.plain(query, key, value) if self.implementation == "plain" else self.fused(query, key, value)
+        if self.implementation == "plain":
+            return self.joined(self.plain(query, key, value), value.dtype)
+        return recomputed(
+            lambda maps, weight: self.joined(self.difference(maps, weight), maps.dtype),
+            self.fused(query, key, value),
+            self.attention_lambda(),
+            cheap=True,
+        )
+
+    def joined(self, heads: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Eq. (6) and (7). (B, N, h, 2 d) -> (B, N, C)."""
         weight = (1 - self.lambda_init) * at_least_float32(self.norm.weight)
-        heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)  # Eq. (6)
-        return rearrange(heads, "b n h w -> b n (h w)").to(value.dtype)
+        heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)
+        return self.out(rearrange(heads, "b n h w -> b n (h w)").to(dtype))
+
+    def difference(self, maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Eq. (4) from A_1 V and A_2 V, (B, 2 h, N, 2 d), and lambda. Returns (B, N, h, 2 d) in float32."""
+        o1, o2 = rearrange(maps, "b (h j) n w -> j b n h w", j=2)
+        return at_least_float32(o1) - weight * at_least_float32(o2)
 
     def attention_maps(self, query: torch.Tensor, key: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
         """Of the marked pixel A_1, A_2 and their difference, (B, heads, *key grid); lambda; what the subtraction takes.
@@ -247,10 +262,8 @@ class DifferentialCrossAttention(WindowCrossAttention):
         return rearrange(output, "b h n w -> b n h w")
 
     def fused(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """The same by one call of a fused kernel. Returns (B, N, h, 2 d) in float32."""
+        """A_1 V and A_2 V of each head by one call of a fused kernel. Returns (B, 2 h, N, 2 d)."""
         q, k = (rearrange(t, "b n (j d) -> b n j d", d=self.width) for t in (query, key))
         q, k = (F.pad(t, (0, self.width)).transpose(1, 2) for t in (q, k))  # (B, 2 h, N or M, 2 d)
         v = rearrange(value, "b m (h w) -> b h m w", h=self.heads).repeat_interleave(2, dim=1)
-        output = F.scaled_dot_product_attention(q, k, v, scale=self.width**-0.5)
-        o1, o2 = rearrange(output, "b (h j) n w -> j b n h w", j=2)
-        return at_least_float32(o1) - self.attention_lambda() * at_least_float32(o2)
+        return F.scaled_dot_product_attention(q, k, v, scale=self.width**-0.5)
