@@ -4,8 +4,10 @@ import re
 
 import timm
 import torch
-from timm.models.pvt_v2 import checkpoint_filter_fn
+from timm.models.pvt_v2 import MlpWithDepthwiseConv, checkpoint_filter_fn
 from torch import nn
+
+from nnunet_attn.blocks.recompute import ActLinear
 
 PVT_V2_B2 = "pvt_v2_b2"
 PVT_V2_B2_WIDTHS = (64, 128, 320, 512)
@@ -20,7 +22,11 @@ def pvt_v2_b2(input_channels: int = 3, *, drop_path_rate: float = 0.1) -> nn.Mod
 
     Reference: Wang et al., "PVT v2: Improved Baselines with Pyramid Vision Transformer", arXiv:2106.13797.
     """
-    return timm.create_model(PVT_V2_B2, features_only=True, in_chans=input_channels, drop_path_rate=drop_path_rate)
+    encoder = timm.create_model(PVT_V2_B2, features_only=True, in_chans=input_channels, drop_path_rate=drop_path_rate)
+    for mlp in encoder.modules():
+        if isinstance(mlp, MlpWithDepthwiseConv):  # the hidden values are kept before the activation alone
+            mlp.act, mlp.fc2 = nn.Identity(), ActLinear.of(mlp.fc2)
+    return encoder
 
 
 def pvt_v2_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

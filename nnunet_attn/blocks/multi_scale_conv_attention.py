@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.recompute import in_turn, recomputed
 from nnunet_attn.blocks.recording import Maps, note
 
 
@@ -60,6 +61,11 @@ class SAB(nn.Module):
         return weights
 
 
+def depthwise(x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
+    """A depth-wise convolution without bias; of kernel 1 as the product that it is: libraries have no path for it."""
+    return x * conv.weight.view(-1, 1, 1).to(x.dtype) if conv.kernel_size == (1, 1) else conv(x)
+
+
 class MSCB(nn.Module):
     """Multi-scale convolution: expand, sum of parallel depth-wise branches, channel shuffle, project, add the input.
 
@@ -78,10 +84,10 @@ class MSCB(nn.Module):
         super().__init__()
         wide = expansion * channels
         self.channels, self.expansion = channels, expansion
-        self.expand = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6())
+        self.expand = nn.Sequential(nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(True))
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(wide, wide, k, padding=k // 2, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()
+                nn.Conv2d(wide, wide, k, padding=k // 2, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(True)
             )
             for k in kernel_sizes
         )
@@ -89,10 +95,14 @@ class MSCB(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, "H", "W"))
-        y = self.expand(x)
-        z = sum(branch(y) for branch in self.branches)
-        shuffled = z.unflatten(1, (-1, self.expansion)).transpose(1, 2).flatten(1, 2)
-        return x + self.project(shuffled)
+        y, (_, norm) = self.expand(x), self.project
+        scales = [depthwise(y, conv) for conv, *_ in self.branches]
+        return x + norm(recomputed(self.projected, *scales, within=self.branches, cheap=True))
+
+    def projected(self, *scales: torch.Tensor) -> torch.Tensor:
+        """From the depth-wise convolutions of all branches to the last one. (B, 2 C, H, W) -> (B, C, H, W)."""
+        z = sum(act(norm(scale)) for scale, (_, norm, act) in zip(scales, self.branches, strict=True))
+        return self.project[0](z.unflatten(1, (-1, self.expansion)).transpose(1, 2).flatten(1, 2))
 
 
 class MSCAM(nn.Module):
@@ -156,7 +166,9 @@ class EUCB(nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.in_channels, "H", "W"))
-        return super().forward(x)
+        up, conv, norm, act, project = self
+        x = recomputed(in_turn(up, conv), x, cheap=True)
+        return recomputed(in_turn(norm, act, project), x, within=norm, cheap=True)
 
 
 class LGAG(nn.Module):
