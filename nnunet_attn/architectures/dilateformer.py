@@ -6,6 +6,7 @@ from torch import nn
 from nnunet_attn.blocks.dilated_attention import MultiScaleDilatedAttention
 from nnunet_attn.blocks.dilated_block import DilatedBlock
 from nnunet_attn.blocks.global_attention import GlobalAttention
+from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 DEPTHS = (2, 2, 6, 2)
 WIDTHS = (72, 144, 288, 576)
@@ -28,7 +29,11 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Sequential(*layers, nn.Conv2d(before, channels, 3, 2, 1, bias=False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(x)
+        first, *others = self.proj
+        x = first(x)
+        for norm, act, conv in zip(others[::3], others[1::3], others[2::3], strict=True):
+            x = recomputed(in_turn(norm, act, conv), x, within=norm, cheap=True)
+        return x
 
 
 class Downsample(nn.Module):

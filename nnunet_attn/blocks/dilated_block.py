@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_attn.blocks.conv import per_axis
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
-from nnunet_attn.blocks.recompute import recomputed
+from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 
 class DilatedBlock(nn.Module):
@@ -64,4 +64,7 @@ class DilatedBlock(nn.Module):
         return self.attn(self.norm1(x))
 
     def transform(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(self.norm2(x))
+        hidden = self.mlp.fc1(self.norm2(x))
+        if self.recompute:  # nothing is kept as it is
+            return self.mlp.fc2(self.mlp.act(hidden))
+        return recomputed(in_turn(self.mlp.act, self.mlp.fc2), hidden, cheap=True)
