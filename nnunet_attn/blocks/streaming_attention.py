@@ -5,27 +5,51 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import register_flop_formula
 
 from nnunet_attn.blocks.feature_history import channels_last, enlarge, enlarge_adjoint, layout_of
 from nnunet_attn.blocks.precision import full_precision
 
 
+def reciprocal_rms(value: torch.Tensor, eps: float) -> torch.Tensor:
+    """(B, C, *size) -> (B, 1, *size)."""
+    norm = torch.linalg.vector_norm(value.movedim(1, -1), dim=-1)
+    return (norm.square() / value.shape[1] + eps).rsqrt().unsqueeze(1)
+
+
+def dot(value: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """``query . value`` per pixel; (B, C, *size) -> (B, 1, *size)."""
+    return torch.matmul(value.movedim(1, -1), query).unsqueeze(1)
+
+
 def logit_and_rms(value: torch.Tensor, query: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """``query . RMSNorm(value)`` per pixel, and the reciprocal RMS; (B, C, *size) -> two of (B, 1, *size)."""
-    rows = value.movedim(1, -1)
-    norm = torch.linalg.vector_norm(rows, dim=-1)
-    rms = (norm.square() / rows.shape[-1] + eps).rsqrt()
-    return (torch.matmul(rows, query) * rms).unsqueeze(1), rms.unsqueeze(1)
+    rms = reciprocal_rms(value, eps)
+    return dot(value, query) * rms, rms
+
+
+def _rows(feature: torch.Tensor) -> torch.Tensor:
+    """A view of either memory layout as rows of channels, which products take as it is; (B, C, *size) -> (B, P, C)."""
+    return feature.flatten(2).transpose(1, 2) if feature.is_contiguous() else feature.movedim(1, -1).flatten(1, -2)
 
 
 def _project(source: torch.Tensor, matrix: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """The 1x1 convolution as a product over channels that lie side by side; nothing where there is no matrix."""
-    source = channels_last(source)
+    """The 1x1 convolution as a product, with channels side by side; nothing where there is no matrix."""
     if matrix is None:
-        return source.to(dtype)
-    return F.linear(source.to(matrix.dtype).movedim(1, -1), matrix).movedim(-1, 1).to(dtype)
+        return channels_last(source).to(dtype)
+    rows = torch.matmul(_rows(source.to(matrix.dtype)), matrix.T)
+    return rows.unflatten(1, source.shape[2:]).movedim(-1, 1).to(dtype)
+
+
+def _project_backward(
+    gradient: torch.Tensor, source: torch.Tensor, matrix: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of ``source``, in its memory layout, and of ``matrix``; ``gradient`` has its channels side by side."""
+    rows = _rows(gradient.to(matrix.dtype))
+    gmatrix = torch.matmul(rows.transpose(1, 2), _rows(source.to(matrix.dtype))).sum(0)
+    if source.is_contiguous():
+        return torch.matmul(matrix.T, rows.transpose(1, 2)).view(source.shape).to(source.dtype), gmatrix
+    return torch.matmul(rows, matrix).unflatten(1, source.shape[2:]).movedim(-1, 1).to(source.dtype), gmatrix
 
 
 def _pairs(
@@ -57,8 +81,9 @@ def streaming_attention(
         gl_n = a_n (<go, V_n> - sum_m a_m <go, V_m>)
         gV_n = a_n go + gl_n r_n query - gl_n l_n r_n^2 V_n / C          gquery = sum_n,p gl_n r_n V_n
 
-    and on through interpolation and projection, which are computed again. Both passes are operators of PyTorch, so
-    that ``torch.compile`` takes them as they are.
+    and on through interpolation and projection, which are computed again. Products with the query commute with the
+    interpolation and are made before it, forward and backward. Both passes are operators of PyTorch, so that
+    ``torch.compile`` takes them as they are.
 
     Args:
         x: (B, C, *S).
@@ -75,8 +100,10 @@ def streaming_attention(
         all_logits, all_rms = [log_sum], [rms]
         step: Callable = torch.lerp
         for source, matrix in _pairs(sources, matrices, x.shape[1]):
-            value = enlarge(_project(source, matrix, query.dtype), x.shape[2:], align_corners)
-            logit, rms = logit_and_rms(value, query, eps)
+            entry = _project(source, matrix, query.dtype)
+            value = enlarge(entry, x.shape[2:], align_corners)
+            rms = reciprocal_rms(value, eps)
+            logit = enlarge(dot(entry, query), x.shape[2:], align_corners) * rms
             mean = step(mean, value, torch.sigmoid(logit - log_sum))
             log_sum, step = torch.logaddexp(log_sum, logit), torch.Tensor.lerp_
             all_logits.append(logit)
@@ -124,16 +151,16 @@ def streaming_attention_backward(
             value = enlarge(entries[n], size, align_corners)
             direction = glogits[n] * rms[n]
             gvalue = weights[n] * go
-            gvalue.addcmul_(direction, query.view(-1, *[1] * len(size)))
             gvalue.addcmul_(direction * rms[n] * logits[n] / -channels, value)
-            gquery += direction.flatten() @ value.movedim(1, -1).flatten(0, -2)
-            entries[n] = None  # free it: this is where memory peaks
             del value
             gsource = enlarge_adjoint(gvalue, source.shape[2:], align_corners)
+            direction = enlarge_adjoint(direction, source.shape[2:], align_corners)
+            gsource.addcmul_(direction, query.view(-1, *[1] * len(size)))
+            gquery += direction.flatten() @ entries[n].movedim(1, -1).flatten(0, -2)
+            entries[n] = None  # free it: this is where memory peaks
             if matrix is not None:
-                rows, inputs = (t.to(matrix.dtype).movedim(1, -1) for t in (gsource, channels_last(source)))
-                gmatrices.append(rows.flatten(0, -2).T @ inputs.flatten(0, -2))
-                gsource = (rows @ matrix).movedim(-1, 1)
+                gsource, gmatrix = _project_backward(gsource, source, matrix)
+                gmatrices.append(gmatrix)
             gsources.append(gsource.to(source.dtype).contiguous(memory_format=layout_of(source)))
         gx, *gsources = gsources
     return gx, gquery, gsources, gmatrices
