@@ -74,7 +74,7 @@ def _tile(folder: Path, result: Result) -> Image.Image:
     image, label = _slice(folder, result)
     scale = TILE / max(image.size)
     size = max(1, round(image.size[0] * scale)), max(1, round(image.size[1] * scale))
-    tile = np.array(image.resize(size, Image.Resampling.BILINEAR))
+    tile = np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
     if label is None:
         return Image.fromarray(tile)
     for value in np.unique(label[label > 0]):
@@ -97,7 +97,9 @@ def _slice(folder: Path, result: Result) -> tuple[Image.Image, np.ndarray | None
     """A picture and its labels; of a volume, the slice with most foreground."""
     if result.image.endswith(".png"):
         with Image.open(folder / result.image) as picture:
-            image = _grey(np.asarray(picture)) if picture.mode.startswith("I") else picture.convert("RGB")
+            picture.load()
+            image = _grey(np.asarray(picture)) if picture.mode.startswith("I") else picture
+        image = image if image.mode == "RGB" else image.convert("RGB")
         label = None if result.label is None else np.asarray(Image.open(folder / result.label))
         return image, label
     array = np.asanyarray(nib.Nifti1Image.from_filename(folder / result.image).dataobj)
