@@ -142,7 +142,7 @@ class DualCrossAttention(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, grid)
         return [
-            recomputed(partial(self.closed, level, p, grid), t, skip, within=self.close[level], cheap=True)
+            recomputed(partial(self.closed, level, p, grid), t, skip, within=self.close[level])
             for level, (t, p, skip) in enumerate(zip(tokens, pool, skips, strict=True))
         ]
 
