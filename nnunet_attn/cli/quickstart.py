@@ -1,8 +1,8 @@
 """The whole job in one command: convert, plan, preprocess, train, predict, score, draw, compare.
 
 Stock nnU-Net and DCAU-Net train with the same short schedule, on data that is made on the spot: a cardiac phantom in
-ACDC's own layout, so that the real converter runs. Two to three minutes on two CPU cores. It shows that the set-up works
-and that both networks learn; a run this short compares nothing.
+ACDC's own layout, so that the real converter runs. Two to three minutes on two CPU cores. It shows that the set-up
+works and that both networks learn; a run this short compares nothing.
 
 Everything happens in one folder (-o; by default a fresh one, which is printed): nnU-Net's three folders, the log of all
 that nnU-Net says, the scores (scores.json), a figure of three cases (overlay.png) and the report that "nnunet-attn
