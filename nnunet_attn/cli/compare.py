@@ -101,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
     doubts = [f"- {flag}" for subject, flags in comparison.doubts.items() for flag in flags if subject != "Learning"]
     lines = [*comparison.doubts.get("Learning", ()), "What to doubt:", *doubts, ""]
     lines += [verdict.in_words(tables.short) for verdict in comparison.verdicts]
-    lines += [finding.text(comparison.groups) for finding in (*comparison.own_effects, *comparison.twins)]
+    lines += [effect.text(comparison.groups) for effect in comparison.own_effects]
+    lines += [twin.text(comparison.groups) for twin in comparison.twins]
     print(with_short_names("\n".join(lines), tables.short))
     print(f"\n{to_text(verdict_table(tables), shutil.get_terminal_size((160, 24)).columns)}")
     for name, short in tables.short.items():
