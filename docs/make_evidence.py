@@ -14,7 +14,7 @@ from nnunet_attn.report.document import Block, Table, Text, to_markdown
 from nnunet_attn.report.figures import short_names
 from nnunet_attn.report.tables import with_interval
 from nnunet_attn.study.matrix import Matrix, make_matrix
-from nnunet_attn.study.reporting import open_study, write_study_report
+from nnunet_attn.study.reporting import complete_folds, open_study, write_study_report
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 SECTIONS = ("Results", "Does the attention matter?", "Cost", "Learning curves", "What is missing")
@@ -42,11 +42,19 @@ def write(folder: Path) -> None:
 
 
 def same_recipe(matrix: Matrix, folder: Path) -> str:
-    """The verdict table once more, with the stock network under our recipe as the baseline; empty without that row."""
-    first = [row for row in matrix.study.rows if "StockAdamW" in row.text]
-    if not first:
+    """The verdict table with the stock network under our recipe as the baseline, of the rows that have all its folds.
+
+    Empty without that row.
+    """
+    folds: dict[int, set[str]] = {i: set() for i in range(len(matrix.study.rows))}
+    for job in matrix.trainings:
+        if job.model is not None:
+            folds[job.model.row] |= complete_folds(matrix, job.model)
+    first = next((i for i, row in enumerate(matrix.study.rows) if "StockAdamW" in row.text and folds[i]), None)
+    if first is None:
         return ""
-    rows = (*first, *(row for row in matrix.study.rows if row not in first))
+    order = [first, *(i for i in folds if i != first and folds[i] >= folds[first])]
+    rows = tuple(matrix.study.rows[i] for i in order)
     report = folder / "same_recipe"
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir()
@@ -56,7 +64,10 @@ def same_recipe(matrix: Matrix, folder: Path) -> str:
         before, _, _ = path.read_text(encoding="utf-8").partition("\n## ")
         tables.append("\n".join(line for line in before.splitlines() if line.startswith("|")))
     shutil.rmtree(report)
-    text = "The same rows beside the stock network under our recipe (AdamW), which tells network from recipe:"
+    text = (
+        f"The rows that have the same folds ({', '.join(sorted(folds[first]))}), beside the stock network under our "
+        "recipe (AdamW), which tells network from recipe:"
+    )
     return "\n".join(["\n### Beside the stock network under our recipe\n", text, "", *tables, ""])
 
 
