@@ -46,7 +46,7 @@ def measured() -> tuple[dict[str, float], float]:
     lines = (RESULTS / "cost_cpu_2d.csv").read_text(encoding="utf-8").splitlines()
     rows = {row["network"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
     pixels = 256 * 224
-    assert "--patch 256 224" in lines[0]
+    assert "--patch-2d 256 224" in lines[0]
     return {name: float(row["training_ratio"]) for name, row in rows.items()}, float(rows["stock"]["gmacs"]) / pixels
 
 
