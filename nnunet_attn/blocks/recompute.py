@@ -23,10 +23,15 @@ def everything_kept() -> Iterator[None]:
         _keep = before
 
 
+def batch_norms(module: nn.Module | None) -> list[_BatchNorm]:
+    """The batch norms inside."""
+    return [] if module is None else [m for m in module.modules() if isinstance(m, _BatchNorm)]
+
+
 @contextmanager
 def fixed_statistics(module: nn.Module) -> Iterator[None]:
     """The batch norms inside compute as before and leave their running mean and variance, and their count, alone."""
-    before = [(m, m.momentum, m.num_batches_tracked) for m in module.modules() if isinstance(m, _BatchNorm)]
+    before = [(m, m.momentum, m.num_batches_tracked) for m in batch_norms(module)]
     for norm, *_ in before:
         norm.momentum = norm.num_batches_tracked = None  # an average over no batches: of weight 0
     try:
@@ -52,12 +57,13 @@ def recomputed(
         function: Called once more in the backward pass.
         inputs: What is kept.
         within: Holds the batch norms that ``function`` calls, whose running statistics must count a batch once.
+            Compiled, a function with batch norms is the plain call: a count in place cannot be repeated there.
         cheap: The function is one that ``torch.compile`` computes again unasked; compiled, it is the plain call.
     """
     compiling = torch.compiler.is_compiling()
-    if not torch.is_grad_enabled() or _keep or (cheap and compiling):
+    if not torch.is_grad_enabled() or _keep or (compiling and (cheap or batch_norms(within))):
         return function(*inputs)
-    if within is None or compiling:  # a compiled backward pass does not touch buffers
+    if within is None or compiling:
         return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
