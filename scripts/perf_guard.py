@@ -145,18 +145,16 @@ def codec(source: Path) -> Callable[[], float]:
 
 def networks(options: argparse.Namespace) -> Iterator[Row]:
     """Step time and bytes kept for backward of every network in 2D, as ``nnunet-attn benchmark`` measures them."""
-    from nnunet_attn.catalog import ENTRIES
     from nnunet_attn.cli.main import main
 
-    names = [entry.trainer for entry in ENTRIES if 2 in entry.dimensions]
     with tempfile.TemporaryDirectory() as temporary:
-        table = Path(temporary) / "cost.csv"
-        command = ["benchmark", *names, "--patch", "256", "224", "--batch", "2", "--rounds", str(options.rounds)]
-        if main([*command, "-o", str(table)]):
+        command = ["benchmark", "--suite", "2d", "--patch-2d", "256", "224", "--rounds", str(options.rounds)]
+        if main([*command, "-o", temporary]):
             raise SystemExit("nnunet-attn benchmark failed")
+        (table,) = Path(temporary).glob("*.csv")
         lines = [line for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         for row in csv.DictReader(lines):
-            if row["network"] in names:
+            if not row["network"].startswith("stock"):
                 yield f"{row['network']}: step", float(row["training_ratio"]), "stock nnU-Net"
                 yield f"{row['network']}: kept for backward", float(row["saved_ratio"]), "stock nnU-Net"
 
