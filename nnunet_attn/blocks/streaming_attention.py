@@ -1,7 +1,7 @@
 """Cross-stage attention as one operator of PyTorch whose backward pass keeps little and rebuilds the rest."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,25 @@ from nnunet_attn.blocks.precision import full_precision
 
 def reciprocal_rms(value: torch.Tensor, eps: float) -> torch.Tensor:
     """(B, C, *size) -> (B, 1, *size)."""
-    norm = torch.linalg.vector_norm(value.movedim(1, -1), dim=-1)
-    return (norm.square() / value.shape[1] + eps).rsqrt().unsqueeze(1)
+    if value.is_contiguous():  # a norm over far-apart numbers is ten times slower than their squares' sum
+        square = value.square().sum(1, keepdim=True)
+    else:
+        square = torch.linalg.vector_norm(value.movedim(1, -1), dim=-1).square().unsqueeze(1)
+    return (square / value.shape[1] + eps).rsqrt()
 
 
 def dot(value: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """``query . value`` per pixel; (B, C, *size) -> (B, 1, *size)."""
+    if value.is_contiguous():
+        return torch.matmul(query, value.flatten(2)).unflatten(1, value.shape[2:]).unsqueeze(1)
     return torch.matmul(value.movedim(1, -1), query).unsqueeze(1)
+
+
+def weighted_sum(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Over all pixels; (B, C, *size) and (B, 1, *size) -> (C)."""
+    if value.is_contiguous():
+        return torch.stack([v @ w for v, w in zip(value.flatten(2), weight.flatten(1), strict=True)]).sum(0)
+    return weight.flatten() @ value.movedim(1, -1).flatten(0, -2)
 
 
 def logit_and_rms(value: torch.Tensor, query: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,18 +45,25 @@ def _rows(feature: torch.Tensor) -> torch.Tensor:
     return feature.flatten(2).transpose(1, 2) if feature.is_contiguous() else feature.movedim(1, -1).flatten(1, -2)
 
 
-def _project(source: torch.Tensor, matrix: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """The 1x1 convolution as a product, with channels side by side; nothing where there is no matrix."""
+def _entry(source: torch.Tensor, matrix: torch.Tensor | None, size: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """The source after its 1x1 convolution, a product; nothing where there is no matrix.
+
+    What is still to be enlarged to ``size`` gets its channels side by side, which is much faster to enlarge; the rest
+    stays as it lies in memory, since on a CPU a map costs less to sum over than to turn around.
+    """
+    stays = source.is_contiguous() and source.shape[2:] == tuple(size)
     if matrix is None:
-        return channels_last(source).to(dtype)
-    rows = torch.matmul(_rows(source.to(matrix.dtype)), matrix.T)
-    return rows.unflatten(1, source.shape[2:]).movedim(-1, 1).to(dtype)
+        return (source if stays else channels_last(source)).to(dtype)
+    source = source.to(matrix.dtype)
+    if stays:
+        return torch.matmul(matrix, source.flatten(2)).unflatten(2, source.shape[2:]).to(dtype)
+    return torch.matmul(_rows(source), matrix.T).unflatten(1, source.shape[2:]).movedim(-1, 1).to(dtype)
 
 
 def _project_backward(
     gradient: torch.Tensor, source: torch.Tensor, matrix: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of ``source``, in its memory layout, and of ``matrix``; ``gradient`` has its channels side by side."""
+    """Gradients of ``source``, in its memory layout, and of ``matrix``."""
     rows = _rows(gradient.to(matrix.dtype))
     gmatrix = torch.matmul(rows.transpose(1, 2), _rows(source.to(matrix.dtype))).sum(0)
     if source.is_contiguous():
@@ -95,20 +114,27 @@ def streaming_attention(
         The output, the logits and the reciprocal RMS; (B, C, *S) and twice (K + 1, B, 1, *S).
     """
     with full_precision(x.device):
-        mean = channels_last(x).to(query.dtype)
-        log_sum, rms = logit_and_rms(mean, query, eps)
-        all_logits, all_rms = [log_sum], [rms]
-        step: Callable = torch.lerp
-        for source, matrix in _pairs(sources, matrices, x.shape[1]):
-            entry = _project(source, matrix, query.dtype)
+        all_logits, all_rms = [], []
+        running: dict[torch.memory_format, tuple] = {}  # mean and logarithm of the sum, of each memory layout
+        for source, matrix in _pairs((x, *sources), matrices, x.shape[1]):
+            entry = _entry(source, matrix, x.shape[2:], query.dtype)
             value = enlarge(entry, x.shape[2:], align_corners)
             rms = reciprocal_rms(value, eps)
             logit = enlarge(dot(entry, query), x.shape[2:], align_corners) * rms
-            mean = step(mean, value, torch.sigmoid(logit - log_sum))
-            log_sum, step = torch.logaddexp(log_sum, logit), torch.Tensor.lerp_
+            layout = layout_of(value)
+            if layout in running:
+                mean, log_sum, step = running[layout]
+                mean, log_sum = step(mean, value, torch.sigmoid(logit - log_sum)), torch.logaddexp(log_sum, logit)
+                running[layout] = mean, log_sum, torch.Tensor.lerp_
+            else:
+                running[layout] = value, logit, torch.lerp  # not in place: it may be an input
             all_logits.append(logit)
             all_rms.append(rms)
-        out = mean.to(x.dtype).contiguous(memory_format=layout_of(x))
+        (out, log_sum, _), *others = running.values()
+        for mean, other_sum, _ in others:
+            mean = mean.contiguous(memory_format=layout_of(out))
+            out = torch.lerp(out, mean, torch.sigmoid(other_sum - log_sum))
+        out = out.to(x.dtype).contiguous(memory_format=layout_of(x))
         out = out if sources else out.clone()  # an operator's output must not be its input
         return out, torch.stack(all_logits), torch.stack(all_rms)
 
@@ -138,25 +164,41 @@ def streaming_attention_backward(
     """Gradients of ``x``, the query, the sources and the matrices."""
     size, channels = x.shape[2:], x.shape[1]
     with full_precision(x.device):
-        go = channels_last(gradient).to(query.dtype)
         pairs = _pairs((x, *sources), matrices, channels)
-        entries: list[Any] = [_project(source, matrix, query.dtype) for source, matrix in pairs]
+        entries: list[Any] = [_entry(source, matrix, size, query.dtype) for source, matrix in pairs]
+        gradient = gradient.to(query.dtype)
+        in_layout: dict[torch.memory_format, torch.Tensor] = {}
+
+        def value_and_go(entry: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            """The entry at full size, and the output's gradient in the same memory layout."""
+            value = enlarge(entry, size, align_corners)
+            layout = layout_of(value)
+            if layout not in in_layout:
+                in_layout[layout] = (
+                    gradient.contiguous() if layout == torch.contiguous_format else channels_last(gradient)
+                )
+            return value, in_layout[layout]
+
+        def dot_with_go(entry: torch.Tensor) -> torch.Tensor:
+            value, go = value_and_go(entry)
+            return (value * go if value is entry else value.mul_(go)).sum(1, keepdim=True)
+
         weights = logits.softmax(0)
-        values = (enlarge(entry, size, align_corners) for entry in entries)
-        dots = torch.stack([(go * value).sum(1, keepdim=True) for value in values])
+        dots = torch.stack([dot_with_go(entry) for entry in entries])
         glogits = weights * (dots - (weights * dots).sum(0))
 
         gquery, gsources, gmatrices = torch.zeros_like(query), [], []
         for n, (source, matrix) in enumerate(pairs):
-            value = enlarge(entries[n], size, align_corners)
+            value, go = value_and_go(entries[n])
             direction = glogits[n] * rms[n]
-            gvalue = weights[n] * go
-            gvalue.addcmul_(direction * rms[n] * logits[n] / -channels, value)
-            del value
+            factor = direction * rms[n] * logits[n] / -channels
+            gvalue = value * factor if value is entries[n] else value.mul_(factor)
+            gvalue.addcmul_(weights[n], go)
             gsource = enlarge_adjoint(gvalue, source.shape[2:], align_corners)
+            del value, gvalue
             direction = enlarge_adjoint(direction, source.shape[2:], align_corners)
             gsource.addcmul_(direction, query.view(-1, *[1] * len(size)))
-            gquery += direction.flatten() @ entries[n].movedim(1, -1).flatten(0, -2)
+            gquery += weighted_sum(entries[n], direction)
             entries[n] = None  # free it: this is where memory peaks
             if matrix is not None:
                 gsource, gmatrix = _project_backward(gsource, source, matrix)
