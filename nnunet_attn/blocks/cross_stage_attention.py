@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_attn.blocks.feature_history import FeatureHistory, enlarge, is_exporting, max_pool, smaller
 from nnunet_attn.blocks.options import check_option
-from nnunet_attn.blocks.precision import autocast_dtype, full_precision
+from nnunet_attn.blocks.precision import autocast_dtype, cast, full_precision
 from nnunet_attn.blocks.recording import Maps, note
 from nnunet_attn.blocks.streaming_attention import logit_and_rms, streaming_attention
 
@@ -182,7 +182,7 @@ class CrossStageAttentionResidual(nn.Module):
             return plain_attention(history.features, x, self.query, self.scale, self.projections, **options)
         size = tuple(x.shape[2:])
         sources = [history.pooled(k, smaller(f.shape[2:], size)) for k, f in enumerate(history.features)]
-        query = (self.query * self.scale).to(torch.promote_types(x.dtype, torch.float32))
+        query = cast(self.query * self.scale, torch.promote_types(x.dtype, torch.float32))
         if self.form == "list" or is_exporting():
             return list_attention(sources, x, query, self.projections, **options)
         dtype = autocast_dtype(x.device) or x.dtype

@@ -15,7 +15,7 @@ from torch import nn
 from nnunet_attn.blocks.conv import per_axis
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.options import check_option
-from nnunet_attn.blocks.precision import full_precision
+from nnunet_attn.blocks.precision import at_least_float32, cast, full_precision
 from nnunet_attn.blocks.recompute import recomputed
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
@@ -40,11 +40,6 @@ def window_summaries(x: torch.Tensor, window: int | Sequence[int]) -> torch.Tens
     sides = tuple(min(n, side) for n, side in zip(x.shape[1:-1], per_axis(window, dim), strict=True))
     means = pool(x.movedim(-1, 1), sides, ceil_mode=True, count_include_pad=False)
     return rearrange(means, "b c ... -> b (...) c")
-
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """``x`` in float32 if it is coarser than that."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def softmax_map(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
@@ -201,7 +196,7 @@ class DifferentialCrossAttention(WindowCrossAttention):
     def attention_lambda(self) -> torch.Tensor:
         """Eq. (5), in float32."""
         q1, k1, q2, k2 = (at_least_float32(v) for v in (self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2))
-        return torch.exp((q1 * k1).sum()) - torch.exp((q2 * k2).sum()) + self.lambda_init
+        return torch.exp(torch.dot(q1, k1)) - torch.exp(torch.dot(q2, k2)) + self.lambda_init
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         if self.implementation == "plain":
@@ -217,7 +212,7 @@ class DifferentialCrossAttention(WindowCrossAttention):
         """Eq. (6) and (7). (B, N, h, 2 d) -> (B, N, C)."""
         weight = (1 - self.lambda_init) * at_least_float32(self.norm.weight)
         heads = F.rms_norm(heads, (2 * self.width,), weight, self.norm.eps)
-        return self.out(rearrange(heads, "b n h w -> b n (h w)").to(dtype))
+        return self.out(cast(rearrange(heads, "b n h w -> b n (h w)"), dtype))
 
     def difference(self, maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Eq. (4) from A_1 V and A_2 V, (B, 2 h, N, 2 d), and lambda. Returns (B, N, h, 2 d) in float32."""

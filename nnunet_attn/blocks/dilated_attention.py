@@ -9,6 +9,7 @@ from dynamic_network_architectures.building_blocks.helper import convert_dim_to_
 from torch import nn
 
 from nnunet_attn.blocks.layout import SPATIAL, check_layout
+from nnunet_attn.blocks.precision import at_least_float32
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 
@@ -38,7 +39,7 @@ def dilated_attention(
     k, v = (F.pad(x, (0, 0, 0, 0, *(r for r in reversed(reach) for _ in (0, 1)))) for x in (k, v))
     offsets = neighbours(reach)
 
-    q = q.to(torch.promote_types(q.dtype, torch.float32)) * width**-0.5
+    q = at_least_float32(q) * width**-0.5
     logits = [(q * tap(k, reach, offset, size)).sum(-1) for offset in offsets]
     weights = torch.stack(logits).softmax(0).unsqueeze(-1).to(v.dtype)  # (taps, B, H, W, heads, 1)
     return sum(weight * tap(v, reach, offset, size) for weight, offset in zip(weights, offsets, strict=True))
@@ -151,9 +152,7 @@ class MultiScaleDilatedAttention(nn.Module):
                 (own * keys[(slice(None), *place)]).sum(-1) if there else own.new_zeros(own.shape[:2])
                 for place, there in zip(places, inside, strict=True)
             ]
-            weights = (
-                torch.stack(logits).to(torch.promote_types(own.dtype, torch.float32)) * own.shape[-1] ** -0.5
-            ).softmax(0)  # (taps, B, heads)
+            weights = (at_least_float32(torch.stack(logits)) * own.shape[-1] ** -0.5).softmax(0)  # (taps, B, heads)
             spread = weights.new_zeros(own.shape[0], own.shape[1], *size)
             for weight, place, there in zip(weights, places, inside, strict=True):
                 if there:

@@ -21,6 +21,7 @@ from nnunet_attn.blocks.cross_attention import (
 from nnunet_attn.blocks.layout import check_layout
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.padding import pad_to
+from nnunet_attn.blocks.precision import at_least_float32
 from nnunet_attn.blocks.recompute import recomputed
 
 IMPLEMENTATIONS = ("folded", "plain")
@@ -175,7 +176,7 @@ class DualCrossAttention(nn.Module):
         for axis in range(self.dimensions, 0, -1):  # unlike avg_pool, a mean keeps nothing for the backward pass
             if pool[axis - 1] > 1:
                 skip = skip.unflatten(axis + 1, (-1, pool[axis - 1])).mean(axis + 2)
-        return skip.flatten(2).transpose(1, 2).to(torch.promote_types(skip.dtype, torch.float32)).contiguous()
+        return at_least_float32(skip.flatten(2).transpose(1, 2)).contiguous()
 
     def back(
         self,

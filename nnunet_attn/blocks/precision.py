@@ -18,3 +18,13 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     if device.type == "meta" or not torch.is_autocast_enabled(device.type):
         return None
     return torch.get_autocast_dtype(device.type)
+
+
+def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """``x.to(dtype)``, without a call for the compiler to trace where ``x`` has that type."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in float32 if it is coarser than that."""
+    return cast(x, torch.promote_types(x.dtype, torch.float32))
