@@ -37,10 +37,11 @@ def test_the_least_of_the_rounds_counts():
     assert guard.least({"x": lambda: next(values)}, 3) == {"x": 1.0}
 
 
-def test_conversion_is_divided_by_decoding_and_encoding(tmp_path):
+def test_conversion_is_divided_by_decoding_and_encoding(tmp_path, monkeypatch):
     from nnunet_attn.dataset_conversion.phantom import write_phantom
 
     source = write_phantom(tmp_path, training=5, test=0, size=32)
+    monkeypatch.setattr(guard, "PROCESSES", {1: guard.PROCESSES[1]})
     ((measure, ratio, unit),) = guard.conversion(Namespace(isic=None, acdc=source))
     assert (measure, unit) == ("convert acdc", "decode and encode")
     assert ratio > 0
