@@ -28,6 +28,7 @@ from nnunet_attn.blocks.depthwise_multi_kernel import wider_kernels
 from nnunet_attn.blocks.dilated_attention import MultiScaleDilatedAttention
 from nnunet_attn.blocks.dilated_block import DilatedBlock
 from nnunet_attn.blocks.global_attention import GlobalAttention
+from nnunet_attn.blocks.layout import for_depthwise
 from nnunet_attn.blocks.mixing_attention import MixingAttention
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.recompute import recomputed
@@ -56,6 +57,7 @@ class MultiKernel(nn.Module):
         return recomputed(self.convolve, x) if self.recompute else self.convolve(x)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        x = for_depthwise(x)
         return self.mix(x + sum(conv(x) for conv in self.wider))
 
 

@@ -11,7 +11,7 @@ from nnunet_attn.blocks.feature_history import FeatureHistory, enlarge, is_expor
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.precision import autocast_dtype, cast, full_precision
 from nnunet_attn.blocks.recording import Maps, note
-from nnunet_attn.blocks.streaming_attention import logit_and_rms, streaming_attention
+from nnunet_attn.blocks.streaming_attention import streaming_attention
 
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 QUERY_INITS = ("zero", "random", "kaiming", "xavier")
@@ -44,6 +44,13 @@ def plain_attention(
         return (weights * values).sum(0).to(x.dtype)  # eq. 8
 
 
+def normalised_logit(value: torch.Tensor, query: torch.Tensor, eps: float) -> torch.Tensor:
+    """``query . RMSNorm(value)`` per pixel; (B, C, *size) -> (B, 1, *size)."""
+    value = value.movedim(1, -1)
+    rms = (torch.linalg.vector_norm(value, dim=-1).square() / value.shape[-1] + eps).rsqrt()
+    return (torch.matmul(value, query) * rms).unsqueeze(1)
+
+
 def list_attention(
     sources: Iterable[torch.Tensor],
     x: torch.Tensor,
@@ -62,10 +69,10 @@ def list_attention(
     with full_precision(x.device):
         dtype = torch.promote_types(x.dtype, torch.float32)
         mean = x.to(dtype)
-        log_sum, _ = logit_and_rms(mean, query, eps)
+        log_sum = normalised_logit(mean, query, eps)
         for entry in projected:
             value = enlarge(entry.to(dtype), x.shape[2:], align_corners)
-            logit, _ = logit_and_rms(value, query, eps)
+            logit = normalised_logit(value, query, eps)
             mean = torch.lerp(mean, value, torch.sigmoid(logit - log_sum))
             log_sum = torch.logaddexp(log_sum, logit)
         return mean.to(x.dtype)

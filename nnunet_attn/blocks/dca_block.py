@@ -17,7 +17,7 @@ from nnunet_attn.blocks.differential_cross_attention import (
     WindowCrossAttention,
     lambda_schedule,
 )
-from nnunet_attn.blocks.layout import SPATIAL, check_layout
+from nnunet_attn.blocks.layout import SPATIAL, check_layout, for_depthwise
 from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 ATTENTIONS = ("differential", "standard", "none")
@@ -94,7 +94,7 @@ class DCABlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, *SPATIAL[self.dim]))
-        x = rearrange(x + self.conv(x), "b c ... -> b ... c")
+        x = recomputed(self.convolve, x, cheap=True) if self.recompute else self.convolve(x)
         if self.norm == "post":
             x = self.norm_conv(x)
             if self.attention is not None:
@@ -105,6 +105,11 @@ class DCABlock(nn.Module):
                 x = x + self.branch(self.attend, x)
             x = x + self.branch(self.transform, x)
         return rearrange(x, "b ... c -> b c ...")
+
+    def convolve(self, x: torch.Tensor) -> torch.Tensor:
+        """Eq. (8) without its norm. (B, C, *size) -> (B, *size, C)."""
+        x = for_depthwise(x)
+        return rearrange(x + self.conv(x), "b c ... -> b ... c")
 
     def branch(self, function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         return recomputed(function, x) if self.recompute else function(x)

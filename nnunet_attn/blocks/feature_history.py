@@ -7,27 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-
-def channels_last(feature: torch.Tensor) -> torch.Tensor:
-    """``feature`` with its channels side by side in memory: pooling, resizing and 1x1 products then run along them.
-
-    On a CPU that is five to fifteen times faster. Samples are transposed one by one there, because PyTorch has a
-    blocked (fast) transposition for matrices only.
-    """
-    layout = torch.channels_last if feature.ndim == 4 else torch.channels_last_3d
-    if feature.device.type != "cpu" or feature.is_contiguous(memory_format=layout):
-        return feature.contiguous(memory_format=layout)
-    result = torch.empty_like(feature, memory_format=layout)
-    for source, target in zip(feature.flatten(2), result.movedim(1, -1).flatten(1, -2), strict=True):
-        target.copy_(source.T)
-    return result
-
-
-def layout_of(feature: torch.Tensor) -> torch.memory_format:
-    """The memory layout in which a result or gradient of ``feature`` is returned."""
-    if feature.is_contiguous():
-        return torch.contiguous_format
-    return torch.channels_last if feature.ndim == 4 else torch.channels_last_3d
+from nnunet_attn.blocks.layout import channels_last, layout_of
 
 
 class _MaxPool(torch.autograd.Function):

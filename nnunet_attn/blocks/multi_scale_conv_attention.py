@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nnunet_attn.blocks.layout import check_layout
+from nnunet_attn.blocks.layout import check_layout, for_depthwise
 from nnunet_attn.blocks.recompute import in_turn, recomputed
 from nnunet_attn.blocks.recording import Maps, note
 
@@ -95,14 +95,15 @@ class MSCB(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, "H", "W"))
-        y, (_, norm) = self.expand(x), self.project
+        y, (_, norm) = self.expand(for_depthwise(x)), self.project
         scales = [depthwise(y, conv) for conv, *_ in self.branches]
         return x + norm(recomputed(self.projected, *scales, within=self.branches, cheap=True))
 
     def projected(self, *scales: torch.Tensor) -> torch.Tensor:
         """From the depth-wise convolutions of all branches to the last one. (B, 2 C, H, W) -> (B, C, H, W)."""
         z = sum(act(norm(scale)) for scale, (_, norm, act) in zip(scales, self.branches, strict=True))
-        return self.project[0](z.unflatten(1, (-1, self.expansion)).transpose(1, 2).flatten(1, 2))
+        weight = self.project[0].weight.unflatten(1, (self.expansion, -1)).transpose(1, 2).flatten(1, 2)
+        return F.conv2d(z, weight)  # with its inputs shuffled instead of the map, which is larger
 
 
 class MSCAM(nn.Module):
@@ -137,6 +138,7 @@ class MSCAM(nn.Module):
         self.multi_scale = MSCB(channels, expansion=expansion, kernel_sizes=kernel_sizes)
 
     def forward(self, x: torch.Tensor, spatial_attention: SAB | None) -> torch.Tensor:
+        x = for_depthwise(x)
         if self.channel_attention is not None:
             x = x * self.channel_attention(x)
         if spatial_attention is not None:
@@ -167,7 +169,7 @@ class EUCB(nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.in_channels, "H", "W"))
         up, conv, norm, act, project = self
-        x = recomputed(in_turn(up, conv), x, cheap=True)
+        x = recomputed(in_turn(up, conv), for_depthwise(x), cheap=True)
         return recomputed(in_turn(norm, act, project), x, within=norm, cheap=True)
 
 
@@ -199,6 +201,7 @@ class LGAG(nn.Module):
     def forward(self, g: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "decoder signal", g, ("B", self.channels, "H", "W"))
         check_layout(self, "encoder map", x, tuple(g.shape))
+        g, x = for_depthwise(g), for_depthwise(x)
         gate = self.gate(F.relu(self.signal(g) + self.feature(x)))
         note(self, lambda point: Maps(pixel={"gate": gate.squeeze(1)}))
         return x * gate

@@ -7,8 +7,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from nnunet_attn.blocks.feature_history import channels_last, enlarge, enlarge_adjoint, layout_of
+from nnunet_attn.blocks.feature_history import enlarge, enlarge_adjoint
+from nnunet_attn.blocks.layout import channels_last, layout_of
 from nnunet_attn.blocks.precision import full_precision
+
+
+def _multiply(matrix: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(c, C), (B, C, *size) -> (B, c, *size). ``matmul`` would round otherwise where a gradient is wanted."""
+    return torch.bmm(matrix.expand(len(value), -1, -1), value.flatten(2)).unflatten(2, value.shape[2:])
 
 
 def reciprocal_rms(value: torch.Tensor, eps: float) -> torch.Tensor:
@@ -23,7 +29,7 @@ def reciprocal_rms(value: torch.Tensor, eps: float) -> torch.Tensor:
 def dot(value: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     """``query . value`` per pixel; (B, C, *size) -> (B, 1, *size)."""
     if value.is_contiguous():
-        return torch.matmul(query, value.flatten(2)).unflatten(1, value.shape[2:]).unsqueeze(1)
+        return _multiply(query[None], value)
     return torch.matmul(value.movedim(1, -1), query).unsqueeze(1)
 
 
@@ -32,12 +38,6 @@ def weighted_sum(value: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if value.is_contiguous():
         return torch.stack([v @ w for v, w in zip(value.flatten(2), weight.flatten(1), strict=True)]).sum(0)
     return weight.flatten() @ value.movedim(1, -1).flatten(0, -2)
-
-
-def logit_and_rms(value: torch.Tensor, query: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """``query . RMSNorm(value)`` per pixel, and the reciprocal RMS; (B, C, *size) -> two of (B, 1, *size)."""
-    rms = reciprocal_rms(value, eps)
-    return dot(value, query) * rms, rms
 
 
 def _rows(feature: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ def _entry(source: torch.Tensor, matrix: torch.Tensor | None, size: Sequence[int
         return (source if stays else channels_last(source)).to(dtype)
     source = source.to(matrix.dtype)
     if stays:
-        return torch.matmul(matrix, source.flatten(2)).unflatten(2, source.shape[2:]).to(dtype)
+        return _multiply(matrix, source).to(dtype)
     return torch.matmul(_rows(source), matrix.T).unflatten(1, source.shape[2:]).movedim(-1, 1).to(dtype)
 
 

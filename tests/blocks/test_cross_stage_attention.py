@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnunet_attn.blocks.cross_stage_attention import FORMS, CrossStageAttentionResidual
-from nnunet_attn.blocks.feature_history import FeatureHistory, channels_last, max_by_axis
+from nnunet_attn.blocks.feature_history import FeatureHistory, max_by_axis
+from nnunet_attn.blocks.layout import channels_last
 from nnunet_attn.blocks.streaming_attention import streaming_attention, streaming_attention_backward
 from nnunet_attn.complexity import gmacs, saved_bytes
 
@@ -333,7 +334,7 @@ class Reader(nn.Module):
 def test_streaming_keeps_little():
     image = random(1, 1, 32, 32, dtype=torch.float32)
     kept = {form: saved_bytes(Reader(form), image) for form in FORMS}
-    assert 2.5 * kept["streaming"] < kept["list"] < kept["plain"]
+    assert 3 * kept["streaming"] < kept["list"] < kept["plain"]
 
 
 @AFTER_2_6
