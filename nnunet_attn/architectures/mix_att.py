@@ -28,7 +28,7 @@ from nnunet_attn.blocks.depthwise_multi_kernel import wider_kernels
 from nnunet_attn.blocks.dilated_attention import MultiScaleDilatedAttention
 from nnunet_attn.blocks.dilated_block import DilatedBlock
 from nnunet_attn.blocks.global_attention import GlobalAttention
-from nnunet_attn.blocks.layout import for_depthwise
+from nnunet_attn.blocks.layout import for_depthwise, layout_of
 from nnunet_attn.blocks.mixing_attention import MixingAttention
 from nnunet_attn.blocks.options import check_option
 from nnunet_attn.blocks.recompute import recomputed
@@ -135,7 +135,8 @@ class GlobalPath(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         maps = []
         for step, block in zip(self.steps, self.blocks, strict=True):
-            x = block(step(x))
+            x = step(x)
+            x = block(for_depthwise(x)).contiguous(memory_format=layout_of(x))
             maps.append(x)
         return maps
 

@@ -17,7 +17,7 @@ from nnunet_attn.blocks.differential_cross_attention import (
     WindowCrossAttention,
     lambda_schedule,
 )
-from nnunet_attn.blocks.layout import SPATIAL, check_layout, for_depthwise
+from nnunet_attn.blocks.layout import SPATIAL, check_layout, for_depthwise, layout_of
 from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 ATTENTIONS = ("differential", "standard", "none")
@@ -94,6 +94,7 @@ class DCABlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, *SPATIAL[self.dim]))
+        layout = layout_of(x)
         x = recomputed(self.convolve, x, cheap=True) if self.recompute else self.convolve(x)
         if self.norm == "post":
             x = self.norm_conv(x)
@@ -104,7 +105,7 @@ class DCABlock(nn.Module):
             if self.attention is not None:
                 x = x + self.branch(self.attend, x)
             x = x + self.branch(self.transform, x)
-        return rearrange(x, "b ... c -> b c ...")
+        return rearrange(x, "b ... c -> b c ...").contiguous(memory_format=layout)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Eq. (8) without its norm. (B, C, *size) -> (B, *size, C)."""

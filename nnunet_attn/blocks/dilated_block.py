@@ -8,7 +8,7 @@ from timm.layers import DropPath, Mlp
 from torch import nn
 
 from nnunet_attn.blocks.conv import per_axis
-from nnunet_attn.blocks.layout import SPATIAL, check_layout, for_depthwise
+from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.recompute import in_turn, recomputed
 
 
@@ -54,16 +54,11 @@ class DilatedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_layout(self, "input", x, ("B", self.channels, *SPATIAL[self.dim]))
-        x = recomputed(self.convolve, x, cheap=True) if self.recompute else self.convolve(x)
+        x = (x + self.pos_embed(x)).movedim(1, -1)  # channels last
         if self.attn is not None:
             x = x + self.drop_path(recomputed(self.attend, x) if self.recompute else self.attend(x))
         x = x + self.drop_path(recomputed(self.transform, x) if self.recompute else self.transform(x))
         return x.movedim(-1, 1)
-
-    def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, *size) -> (B, *size, C)."""
-        x = for_depthwise(x)
-        return (x + self.pos_embed(x)).movedim(1, -1)
 
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         return self.attn(self.norm1(x))
