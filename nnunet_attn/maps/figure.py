@@ -1,4 +1,4 @@
-"""The figure of one case: the marked voxel, then a row for each kind of layer."""
+"""The figure of one case: the marked voxel, then the maps of each kind of layer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ from nnunet_attn.maps.volume import CaseMaps
 READ = "weight of "
 COLUMNS = 5
 INCHES = 2.1  # of a panel
+Panel = tuple[str, str, Any]  # kind, title, values
 
 
 def one_of_each_kind(layers: dict[str, Maps]) -> list[str]:
@@ -39,8 +40,13 @@ def window(picture: np.ndarray) -> np.ndarray:
     return np.clip((picture - low) / max(high - low, 1e-6), 0, 1)
 
 
+def fitting(title: str) -> int:
+    """Size of the letters of a title, smaller where a layer's name is long."""
+    return 7 if max(map(len, title.splitlines())) < 30 else 6
+
+
 def clean(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=7)
+    axes.set_title(title, fontsize=fitting(title))
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -61,22 +67,33 @@ def draw_case(case: str, found: CaseMaps, output: Path, layers: Sequence[str] | 
         layers: Layers to draw, each head separately; None: the last layer of each kind, averaged over heads.
         dpi: Resolution.
     """
-    rows = []
+    groups = []
     for layer in one_of_each_kind(found.marked) if layers is None else layers:
-        rows.append((layer, panels_of(layer, found)))
-        rows += [] if layers is None else heads_of(layer, found)
-    columns = max(4, *(len(panels) for _, panels in rows))
+        groups.append((layer, panels_of(layer, found)))
+        groups += [] if layers is None else heads_of(layer, found)
+    columns = max(4, *(len(panels) for _, panels in groups))
+    rows = packed(groups, columns)
     figure = Figure(figsize=(INCHES * columns, INCHES * (len(rows) + 1)), layout="constrained")
     grid = figure.subplots(len(rows) + 1, columns, squeeze=False)
     draw_head(case, found, grid[0])
-    for axes, (layer, panels) in zip(grid[1:], rows, strict=True):
+    for axes, panels in zip(grid[1:], rows, strict=True):
         for place, (kind, title, values) in zip(axes, panels, strict=False):
             draw_panel(place, kind, title, values, found)
         for place in axes[len(panels) :]:
             place.axis("off")
-        axes[0].text(-0.04, 0.5, layer, transform=axes[0].transAxes, rotation=90, fontsize=6, ha="right", va="center")
     with complete_file(output) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def packed(groups: Sequence[tuple[str, list[Panel]]], columns: int) -> list[list[Panel]]:
+    """Rows of panels: layers stand side by side where they fit, each with its name above its first panel."""
+    rows: list[list[Panel]] = [[]]
+    for layer, panels in groups:
+        if len(rows[-1]) + len(panels) > columns:
+            rows.append([])
+        for number, (kind, title, values) in enumerate(panels):
+            rows[-1].append((kind, f"{'' if number else layer}\n{title}", values))
+    return rows
 
 
 def draw_head(case: str, found: CaseMaps, axes: Sequence[Axes]) -> None:
@@ -100,7 +117,7 @@ def draw_head(case: str, found: CaseMaps, axes: Sequence[Axes]) -> None:
         rest.axis("off")
 
 
-def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list]]:
+def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list[Panel]]]:
     """Panels of the single heads, ``COLUMNS`` in a row."""
     rows = []
     for name, attention in found.marked[layer].marked.items():
@@ -111,10 +128,10 @@ def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list]]:
     return rows
 
 
-def panels_of(layer: str, found: CaseMaps) -> list[tuple[str, str, Any]]:
+def panels_of(layer: str, found: CaseMaps) -> list[Panel]:
     """Kind, title and values of the panels of a layer, at most ``COLUMNS``."""
     maps = found.marked[layer]
-    panels: list[tuple[str, str, Any]] = []
+    panels: list[Panel] = []
     for name, attention in maps.marked.items():
         mean = attention[0].float().mean(0).numpy()
         kind = "signed" if mean.min() < 0 else "attention"
@@ -169,6 +186,6 @@ def draw_panel(axes: Axes, kind: str, title: str, values: Any, found: CaseMaps) 
         axes.plot(np.sort(values), linewidth=0.8)
         axes.set_ylim(-0.02, max(1.02, float(values.max())))
         axes.tick_params(labelsize=5)
-        axes.set_title(f"{title}, sorted", fontsize=7)
+        axes.set_title(f"{title}, sorted", fontsize=fitting(title))
         return
     clean(axes, title)
