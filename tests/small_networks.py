@@ -54,6 +54,10 @@ SMALL = {
 }
 
 
+BY_INDUCTOR = {"nnUNetTrainerXAttnRes", "nnUNetTrainerDualCA", "nnUNetTrainerDiffCA"}
+"""Whose graphs test_inductor counts in the default run; of the others, which take minutes each, test_networks does."""
+
+
 def small(entry: Entry) -> Small:
     return SMALL.get(entry.trainer) or SMALL.get(entry.family) or Small()
 

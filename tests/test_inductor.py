@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from planned_hosts import PATCHES, host_arguments
-from small_networks import build, image, several_heads, small
+from small_networks import BY_INDUCTOR, build, image, several_heads, small
 from torch import nn
 from torch._dynamo.utils import counters
 from torch._inductor import config
@@ -22,8 +22,7 @@ from torch._inductor import config
 from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.training.base import takes_patch_size
 
-FEW = {"nnUNetTrainerXAttnRes", "nnUNetTrainerDualCA", "nnUNetTrainerDiffCA"}  # the rest takes minutes each
-NETWORKS = [pytest.param(entry, marks=[] if entry.trainer in FEW else pytest.mark.slow, id=entry.trainer)
+NETWORKS = [pytest.param(entry, marks=[] if entry.trainer in BY_INDUCTOR else pytest.mark.slow, id=entry.trainer)
             for entry in ENTRIES]  # fmt: skip
 
 

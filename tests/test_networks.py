@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from small_networks import build, image, several_heads, small
+from small_networks import BY_INDUCTOR, build, image, several_heads, small
 
 from nnunet_attn import trainers
 from nnunet_attn.catalog import ENTRIES, FAMILIES
@@ -117,7 +117,7 @@ def test_heads_are_where_nnunet_looks_for_them(entry):
     assert others == {n: p.shape for n, p in build(entry, classes=5).state_dict().items() if n not in heads}
 
 
-@NETWORKS
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.trainer not in BY_INDUCTOR], ids=lambda e: e.trainer)
 def test_compiles_in_one_graph(entry):
     torch.manual_seed(0)
     network = build(entry, **small(entry).arguments).eval()

@@ -1,8 +1,9 @@
 """nnU-Net's whole pipeline in one process, for the quickstart and for tests on small data.
 
 nnU-Net starts worker processes for every step, and each imports torch again (4 to 5 s). On data of a few megabytes
-that is most of the time, so here its pools become thread pools, through the one call that all of them use. The real
-functions of nnU-Net run, on its real files. Afterwards environment and pools are as before.
+that is most of the time, so here its pools become thread pools, through the call that makes them and the name under
+which listing files has one. The real functions of nnU-Net run, on its real files. Afterwards environment and pools are
+as before.
 """
 
 import json
@@ -47,6 +48,7 @@ def nnunet_in_process(folder: Path, *, processes: int = 2) -> Iterator[None]:
     with (
         mock.patch.dict(os.environ, paths | settings),
         mock.patch("multiprocessing.get_context", lambda method=None: _ThreadContext(real(method))),
+        mock.patch("nnunetv2.utilities.utils.Pool", ThreadPool),
     ):
         yield
 

@@ -9,6 +9,7 @@ from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities import utils
 
 METHODS = {
     "__init__": ["self", "plans", "configuration", "fold", "dataset_json", "device"],
@@ -46,6 +47,11 @@ def test_method_is_as_we_know_it(name):
 def test_attributes_that_we_read_or_set():
     source = inspect.getsource(nnUNetTrainer)
     assert not [name for name in READ if f"self.{name}" not in source]
+
+
+def test_files_are_listed_by_a_pool_of_this_name():
+    """Which ``nnunet_in_process`` replaces."""
+    assert "with Pool(" in inspect.getsource(utils.create_lists_from_splitted_dataset_folder)
 
 
 @pytest.mark.parametrize("loss", [DC_and_CE_loss, DC_and_BCE_loss])
