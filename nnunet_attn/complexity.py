@@ -105,27 +105,31 @@ class Measured:
     peak_memory: float
 
 
-def measure(network: nn.Module, image: torch.Tensor, rounds: int) -> Measured:
-    """Time ``rounds`` training steps and inference passes in turn, after one of each to warm up.
+def measure(networks: Sequence[nn.Module], image: torch.Tensor, rounds: int) -> list[Measured]:
+    """Time ``rounds`` training steps and inference passes of each network, after one of each to warm up.
 
-    The GPU's peak of allocated memory is that of a training step; for the CPU see ``peak_rss``.
+    Networks take turns, so that a machine that becomes slower does so for all of them. The GPU's peak of allocated
+    memory is that of a training step, with all networks there; for the CPU see ``peak_rss``.
     """
     device = image.device
     gpu = device.type == "cuda"
     scaler = torch.amp.GradScaler() if gpu else None
-    optimizer = torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99)
-    training, inference, peak = [], [], math.nan
+    optimizers = [torch.optim.SGD(network.parameters(), 1e-4, momentum=0.99) for network in networks]
+    training: list[list[float]] = [[] for _ in networks]
+    inference: list[list[float]] = [[] for _ in networks]
+    peaks = [math.nan] * len(networks)
     for _ in range(rounds + 1):
-        network.train()
-        if gpu:
-            torch.cuda.reset_peak_memory_stats(device)
-        training.append(seconds_of(partial(training_step, network, optimizer, scaler, image), device))
-        if gpu:
-            peak = torch.cuda.max_memory_allocated(device)
-        network.eval()
-        with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=gpu):
-            inference.append(seconds_of(partial(network, image), device))
-    return Measured(min(training[1:]), min(inference[1:]), peak)
+        for n, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            network.train()
+            if gpu:
+                torch.cuda.reset_peak_memory_stats(device)
+            training[n].append(seconds_of(partial(training_step, network, optimizer, scaler, image), device))
+            if gpu:
+                peaks[n] = torch.cuda.max_memory_allocated(device)
+            network.eval()
+            with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=gpu):
+                inference[n].append(seconds_of(partial(network, image), device))
+    return [Measured(min(t[1:]), min(i[1:]), p) for t, i, p in zip(training, inference, peaks, strict=True)]
 
 
 def memory_of_process(field_name: str) -> int:

@@ -2,9 +2,10 @@
 
 For each trainer: parameters, GMACs, seconds of a training step and of an inference pass, bytes kept for backward, and
 peak memory. The stock network is the one that nnU-Net plans for the same patch (isotropic spacing). Each network has a
-process of its own and the best round counts. Stock nnU-Net is measured first and last: the mean of both is 1, and how
-far they lie apart, the drift, is what a ratio may be off by. On the CPU the time is the process's CPU time; on a GPU it
-is wall time under fp16 autocast with a GradScaler, as nnU-Net trains.
+process of its own, in which it takes turns with a stock network; the best round of each counts, and the ratio of times
+is between these two. Stock nnU-Net itself is a row first and last: what its ratios differ from 1 is what the others may
+be off by. On the CPU the time is the process's CPU time; on a GPU it is wall time under fp16 autocast with a
+GradScaler, as nnU-Net trains.
 
   nnunet-attn benchmark nnUNetTrainerDCAUNet --patch 256 224 --batch 2 -o dcau.csv
   nnunet-attn benchmark --suite all -o FOLDER       every network, in 2D and where it has one in 3D
@@ -28,8 +29,8 @@ COLUMNS = (
     "network", "parameters", "gmacs", "training_s", "inference_s", "saved_mib", "peak_mib",
     "training_ratio", "inference_ratio", "saved_ratio", "peak_ratio",
 )  # fmt: skip
-MEASURED = {"training_ratio": "training_s", "inference_ratio": "inference_s", "saved_ratio": "saved_mib",
-            "peak_ratio": "peak_mib"}  # fmt: skip
+MEMORY = {"saved_ratio": "saved_mib", "peak_ratio": "peak_mib"}  # times have their ratio from their own process
+DRIFTING = ("training_s", "inference_s", "saved_mib", "peak_mib")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +89,7 @@ def run_table(options: argparse.Namespace, trainers: Sequence[str], output: Path
     rows = []
     for name, make in tqdm(makers.items(), unit="network", file=sys.stderr):
         rows.append({"network": name} | in_own_process(measured, make))
-    for ratio, column in MEASURED.items():
+    for ratio, column in MEMORY.items():
         stock = (rows[0][column] + rows[-1][column]) / 2
         for row in rows:
             row[ratio] = row[column] / stock
@@ -110,17 +111,23 @@ def measured(make: "NetworkMaker") -> dict[str, Any]:
     image, network = torch.randn(shape, device=device), make().to(device)
     if options.compile:
         network = torch.compile(network)
-    times = complexity.measure(network, image, options.rounds)
-    del network
+    memory = complexity.measure([network], image, 1)[0].peak_memory if peak is None else peak  # alone on its GPU
+    stock = NetworkMaker("stock", options)().to(device)
+    if options.compile:
+        stock = torch.compile(stock)
+    own, beside = complexity.measure([network, stock], image, options.rounds)
+    del network, stock
     with torch.device("meta"):
         counted = make()
     return {
         "parameters": sum(p.numel() for p in counted.parameters()),
         "gmacs": round(complexity.gmacs(counted, options.patch, options.channels), 3),
-        "training_s": times.training,
-        "inference_s": times.inference,
+        "training_s": own.training,
+        "inference_s": own.inference,
+        "training_ratio": own.training / beside.training,
+        "inference_ratio": own.inference / beside.inference,
         "saved_mib": complexity.saved_bytes(make().to(device), image) / 2**20,
-        "peak_mib": (times.peak_memory if peak is None else peak) / 2**20,
+        "peak_mib": memory / 2**20,
     }
 
 
@@ -176,9 +183,7 @@ def report(rows: list[dict], options: argparse.Namespace, output: Path | None) -
 
     table = pd.DataFrame(rows, columns=COLUMNS)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    drift = ", ".join(
-        f"{column.split('_')[0]} x{rows[-1][column] / rows[0][column]:.3f}" for column in MEASURED.values()
-    )
+    drift = ", ".join(f"{column.split('_')[0]} x{rows[-1][column] / rows[0][column]:.3f}" for column in DRIFTING)
     drift = f"drift of stock nnU-Net from first to last: {drift}"
     print(drift)
     if output is None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nnunet_attn.catalog import ENTRIES
-from nnunet_attn.cli.benchmark import NetworkMaker
+from nnunet_attn.cli.benchmark import COLUMNS, NetworkMaker
 from nnunet_attn.cli.main import main
 from nnunet_attn.complexity import gmacs, measure, peak_rss, saved_bytes
 from nnunet_attn.workers import in_own_process
@@ -38,10 +38,26 @@ def test_measure_leaves_the_warm_up_out():
             calls.append(self.training)
             return super().forward(x)
 
-    times = measure(Counting(), torch.zeros(1, 2, 10, 12), 3)
+    (times,) = measure([Counting()], torch.zeros(1, 2, 10, 12), 3)
     assert calls == [True, False] * 4
     assert times.training > 0
     assert times.inference > 0
+
+
+def test_networks_take_turns():
+    calls = []
+
+    class Named(Known):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, x):
+            calls.append(self.name)
+            return super().forward(x)
+
+    assert len(measure([Named("a"), Named("b")], torch.zeros(1, 2, 10, 12), 2)) == 2
+    assert calls == ["a", "a", "b", "b"] * 3
 
 
 def test_peak_rss_sees_large_activations():
@@ -64,7 +80,8 @@ def test_command_writes_table_with_command_and_versions(tmp_path, capsys, monkey
     stock, ours, last = csv.DictReader(rows)
     assert stock["network"] == "stock"
     assert last["network"] == "stock (last)"
-    assert float(stock["training_ratio"]) + float(last["training_ratio"]) == pytest.approx(2, abs=2e-3)
+    assert float(stock["peak_ratio"]) + float(last["peak_ratio"]) == pytest.approx(2, abs=2e-3)
+    assert all(float(row["training_ratio"]) > 0 for row in (stock, ours, last))
     assert facts[3].startswith("# drift of stock nnU-Net from first to last: training x")
     assert "drift of stock nnU-Net" in capsys.readouterr().out
     assert ours["parameters"] == stock["parameters"]
@@ -85,7 +102,7 @@ def test_suite_measures_every_network_of_its_dimension(tmp_path, monkeypatch):
 
     def at_once(function, make):
         seen.append((make.trainer + make.plain * " (plain)", len(make.options.patch)))
-        return dict.fromkeys(("parameters", "gmacs", "training_s", "inference_s", "saved_mib", "peak_mib"), 1.0)
+        return dict.fromkeys(COLUMNS[1:9], 1.0)
 
     monkeypatch.setattr("nnunet_attn.workers.in_own_process", at_once)
     assert main(["benchmark", "--suite", "all", "--plain", "-o", str(tmp_path / "new")]) == 0
