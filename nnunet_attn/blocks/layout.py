@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 SPATIAL = {2: ("H", "W"), 3: ("D", "H", "W")}  # letters of the spatial axes, by their number
+SIDE_BY_SIDE = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of all axes
 
 
 def check_layout(block: nn.Module, name: str, x: torch.Tensor, axes: tuple[int | str, ...]) -> None:
@@ -24,7 +25,7 @@ def channels_last(feature: torch.Tensor) -> torch.Tensor:
     On a CPU that is five to fifteen times faster. Samples are transposed one by one there, because PyTorch has a
     blocked (fast) transposition for matrices only; it has no gradient.
     """
-    layout = torch.channels_last if feature.ndim == 4 else torch.channels_last_3d
+    layout = SIDE_BY_SIDE[feature.ndim]
     if feature.device.type != "cpu" or feature.is_contiguous(memory_format=layout):
         return feature.contiguous(memory_format=layout)
     result = torch.empty_like(feature, memory_format=layout)
@@ -37,7 +38,7 @@ def layout_of(feature: torch.Tensor) -> torch.memory_format:
     """The memory layout in which a result or gradient of ``feature`` is returned."""
     if feature.is_contiguous():
         return torch.contiguous_format
-    return torch.channels_last if feature.ndim == 4 else torch.channels_last_3d
+    return SIDE_BY_SIDE[feature.ndim]
 
 
 def for_depthwise(feature: torch.Tensor) -> torch.Tensor:
@@ -48,4 +49,4 @@ def for_depthwise(feature: torch.Tensor) -> torch.Tensor:
     """
     if feature.device.type != "cpu" or torch.compiler.is_compiling():
         return feature
-    return feature.contiguous(memory_format=torch.channels_last if feature.ndim == 4 else torch.channels_last_3d)
+    return feature.contiguous(memory_format=SIDE_BY_SIDE[feature.ndim])
