@@ -6,6 +6,7 @@ left a choice, the one that gives the published parameter count is taken (26.76 
 """
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ class MSCB(nn.Module):
 
     def projected(self, *scales: torch.Tensor) -> torch.Tensor:
         """From the depth-wise convolutions of all branches to the last one. (B, 2 C, H, W) -> (B, C, H, W)."""
-        z = sum(act(norm(scale)) for scale, (_, norm, act) in zip(scales, self.branches, strict=True))
+        z = reduce(torch.add, (act(norm(scale)) for scale, (_, norm, act) in zip(scales, self.branches, strict=True)))
         weight = self.project[0].weight.unflatten(1, (self.expansion, -1)).transpose(1, 2).flatten(1, 2)
         return F.conv2d(z, weight)  # with its inputs shuffled instead of the map, which is larger
 
