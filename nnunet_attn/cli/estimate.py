@@ -2,7 +2,7 @@
 
 Memory: of the network on the device "meta", the bytes that one forward pass keeps for backward, which are counted and
 not allocated. ``SAVED`` and ``PARAMETERS`` were fitted to 17 networks of an earlier run of the benchmark; the formula
-gives 0.72 to 1.03 of the memory that scripts/results/cost_cpu_*.csv has for 21. Time: one step with a single sample, in
+gives 0.72 to 1.06 of the memory that scripts/results/cost_cpu_*.csv has for 21. Time: one step with a single sample, in
 3D of a small part of the patch, scaled by voxels and batch; what loads the data is not counted.
 """
 
