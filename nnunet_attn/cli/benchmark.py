@@ -108,13 +108,15 @@ def measured(make: "NetworkMaker") -> dict[str, Any]:
     device = torch.device(options.device)
     shape = (options.batch, options.channels, *options.patch)
     peak = complexity.peak_rss(make, shape) if device.type == "cpu" else None
-    image, network = torch.randn(shape, device=device), make().to(device)
-    if options.compile:
-        network = torch.compile(network)
+    image = torch.randn(shape, device=device)
+
+    def built(maker: NetworkMaker) -> Any:
+        network = maker().to(device)
+        return torch.compile(network) if options.compile else network
+
+    network = built(make)
     memory = complexity.measure([network], image, 1)[0].peak_memory if peak is None else peak  # alone on its GPU
-    stock = NetworkMaker("stock", options)().to(device)
-    if options.compile:
-        stock = torch.compile(stock)
+    stock = built(NetworkMaker("stock", options))
     own, beside = complexity.measure([network, stock], image, options.rounds)
     del network, stock
     with torch.device("meta"):
