@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     tables = Tables(comparison)
     doubts = [f"- {flag}" for subject, flags in comparison.doubts.items() for flag in flags if subject != "Learning"]
     lines = [*comparison.doubts.get("Learning", ()), "What to doubt:", *doubts, ""]
-    lines += [verdict.in_words(tables.short) for verdict in comparison.verdicts]
+    lines += [verdict.text for verdict in comparison.verdicts]
     lines += [effect.text(comparison.groups) for effect in comparison.own_effects]
     lines += [twin.text(comparison.groups) for twin in comparison.twins]
     print(with_short_names("\n".join(lines), tables.short))

@@ -118,18 +118,11 @@ class Verdict:
     p: str
     weak: tuple[str, ...] = ()
 
-    def in_words(self, names: Mapping[str, str]) -> str:
-        """One or two sentences, the effect before the test; ``names`` are what the rows are called."""
-        row, baseline = names[self.row], names[self.baseline]
-        before = ""
-        if self.weak:
-            before = f"{' and '.join(names[name] for name in self.weak)} learned poorly, so this says little: "
-        return f"{before}{row} against {baseline}: mean Dice per case {self.effect}. {self.claim}"
-
     @property
     def text(self) -> str:
-        """In words, with the rows' full names."""
-        return self.in_words({name: name for name in (self.row, self.baseline)})
+        """One or two sentences, the effect before the test."""
+        before = f"{' and '.join(self.weak)} learned poorly, so this says little: " if self.weak else ""
+        return f"{before}{self.row} against {self.baseline}: mean Dice per case {self.effect}. {self.claim}"
 
     def to_json(self) -> dict[str, object]:
         """As JSON content."""

@@ -65,7 +65,7 @@ def blocks(comparison: Comparison, folder: Path, *, published: bool = False) -> 
     return [
         *(Text(with_short_names(flag, tables.short), warning=True) for flag in c.doubts.get("Learning", ())),
         Text(overview),
-        *(Text(verdict.in_words(tables.short), emphasis=True) for verdict in c.verdicts),
+        *(Text(with_short_names(verdict.text, tables.short), emphasis=True) for verdict in c.verdicts),
         verdict_table(tables),
         *([Items(cited_in)] if (cited_in := sources(tables)) else []),
         Heading("The rows"),
