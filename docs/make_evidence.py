@@ -12,9 +12,10 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.maps.command import border_table, lambda_table, read_rows
 from nnunet_attn.report.document import Block, Table, Text, to_markdown
 from nnunet_attn.report.figures import short_names
-from nnunet_attn.report.tables import with_interval
-from nnunet_attn.study.matrix import Matrix, make_matrix
-from nnunet_attn.study.reporting import complete_folds, open_study, write_study_report
+from nnunet_attn.report.tables import Tables, with_interval
+from nnunet_attn.report.verdict import verdict_table
+from nnunet_attn.study.matrix import Matrix
+from nnunet_attn.study.reporting import beside, comparison_of, make_tasks, open_study, write_study_report
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 SECTIONS = ("Results", "Does the attention matter?", "Cost", "Learning curves", "What is missing")
@@ -34,41 +35,29 @@ def write(folder: Path) -> None:
         try:
             write_study_report(matrix, report, folds=None, processes=1)
             text = part_of_page(report, archive.name)
-            text += same_recipe(matrix, folder)
+            text += same_recipe(matrix)
         except UserError as error:
             text = f"*{str(error).replace(str(archive), archive.name)}*\n"
         (folder / f"{archive.name}.md").write_text(text, encoding="utf-8")
         (folder / f"{archive.name}_maps.md").write_text(maps(archive), encoding="utf-8")
 
 
-def same_recipe(matrix: Matrix, folder: Path) -> str:
+def same_recipe(matrix: Matrix) -> str:
     """The verdict table with the stock network under our recipe as the baseline, of the rows that have all its folds.
 
     Empty without that row.
     """
-    folds: dict[int, set[str]] = {i: set() for i in range(len(matrix.study.rows))}
-    for job in matrix.trainings:
-        if job.model is not None:
-            folds[job.model.row] |= complete_folds(matrix, job.model)
-    first = next((i for i, row in enumerate(matrix.study.rows) if "StockAdamW" in row.text and folds[i]), None)
-    if first is None:
+    chosen = beside(matrix, "StockAdamW")
+    tasks, _ = make_tasks(chosen, Path(), None) if chosen else ([], [])
+    if not tasks:
         return ""
-    order = [first, *(i for i in folds if i != first and folds[i] >= folds[first])]
-    rows = tuple(matrix.study.rows[i] for i in order)
-    report = folder / "same_recipe"
-    shutil.rmtree(report, ignore_errors=True)
-    report.mkdir()
-    write_study_report(make_matrix(replace(matrix.study, rows=rows), matrix.layout), report, folds=None, processes=1)
-    tables = []
-    for path in sorted(report.glob("*/report.md")):
-        before, _, _ = path.read_text(encoding="utf-8").partition("\n## ")
-        tables.append("\n".join(line for line in before.splitlines() if line.startswith("|")))
-    shutil.rmtree(report)
     text = (
-        f"The rows that have the same folds ({', '.join(sorted(folds[first]))}), beside the stock network under our "
-        "recipe (AdamW), which tells network from recipe:"
+        f"The rows that have the same folds ({', '.join(tasks[0].folds)}), beside the stock network under our recipe "
+        "(AdamW), which tells network from recipe:"
     )
-    return "\n".join(["\n### Beside the stock network under our recipe\n", text, "", *tables, ""])
+    tables = [verdict_table(Tables(comparison_of(task))) for task in tasks]
+    markdown = to_markdown("", [Text(text), *(replace(table, caption="") for table in tables)])
+    return f"\n### Beside the stock network under our recipe\n\n{markdown.partition(chr(10) * 2)[2]}\n"
 
 
 def maps(archive: Path) -> str:

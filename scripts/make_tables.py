@@ -7,15 +7,21 @@ python scripts/make_tables.py --check  only says whether they are current (exit 
 import csv
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from nnunet_attn.catalog import ENTRIES, FAMILIES, Entry
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.library_rows import LIBRARY_ENTRIES
+from nnunet_attn.report.document import Table, to_markdown
+from nnunet_attn.report.tables import Tables
+from nnunet_attn.report.verdict import OWN, verdict_table
+from nnunet_attn.study.reporting import beside, comparison_of, make_tasks, open_study
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"
+EVIDENCE = ROOT / "results" / "evidence" / "acdc_small"
 STUDIES = ROOT / "nnunet_attn" / "study" / "papers"
 
 
@@ -220,9 +226,20 @@ def datasets() -> str:
     return "\n".join(lines)
 
 
+def evidence() -> str:
+    """The first study on real images: the rows that have the baseline's folds, for the README."""
+    chosen = beside(open_study(EVIDENCE, None), "nnUNetTrainer_lr1e1")
+    assert chosen is not None
+    (task,), _ = make_tasks(chosen, ROOT, None)
+    table = verdict_table(Tables(comparison_of(replace(task, options=task.options | {"surface": False}))))
+    shown = [j for j, name in enumerate(table.header) if name not in {"verdict", "p (Holm)", OWN}]
+    cut = Table([table.header[j] for j in shown], [[row[j] for j in shown] for row in table.rows])
+    return to_markdown("", [cut]).partition("\n\n")[2].strip()
+
+
 TABLES = {make.__name__: make for make in (
     families, networks, libraries, ablations, datasets, cost, planned, learned, memory, papers_cost, maps_lambda,
-    maps_borders,
+    maps_borders, evidence,
 )}  # fmt: skip
 TABLES["cost_planned"] = partial(cost, "cost_planned_*.csv")
 TABLES |= {f"family:{key}": partial(family, key) for key in FAMILIES}

@@ -5,7 +5,9 @@ on a CPU, where only the generated code differs. It is compiled without vectors 
 the time. Stock nnU-Net's network stands beside ours, so that what fails there as well is known.
 
 Gradients are compared by the norm of the difference: inductor sums in another order, and where that moves one of a
-million activations across a ReLU's zero, single entries of a gradient move by a few thousandths of the largest.
+million activations across a ReLU's zero, single entries of a gradient move by a few thousandths of the largest. Where a
+network repeats its convolutions this grows: gradients of R2U-Net differ by 2 to 6 % in float32 and by 1e-10 in float64,
+so that is what it is compared in.
 """
 
 import pydoc
@@ -22,6 +24,7 @@ from torch._inductor import config
 from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.training.base import takes_patch_size
 
+IN_FLOAT64 = {"nnUNetTrainerDualCAR2UNet"}
 NETWORKS = [pytest.param(entry, marks=[] if entry.trainer in BY_INDUCTOR else pytest.mark.slow, id=entry.trainer)
             for entry in ENTRIES]  # fmt: skip
 
@@ -62,10 +65,10 @@ def check_compiled(network: nn.Module, x: torch.Tensor) -> None:
         compiled_value, compiled_gradients = step(compiled, x)
     graphs.append(counters["stats"]["unique_graphs"])
     torch.testing.assert_close(compiled_value, value, rtol=1e-4, atol=1e-5)
-    largest = max(g.norm() for g in gradients.values())
+    largest, tolerance = max(g.norm() for g in gradients.values()), 2e-2 if x.dtype == torch.float32 else 1e-8
     assert gradients.keys() == compiled_gradients.keys()
     wrong = {k: float((compiled_gradients[k] - g).norm() / g.norm()) for k, g in gradients.items()
-             if (compiled_gradients[k] - g).norm() > 2e-2 * g.norm() + 1e-5 * largest}  # fmt: skip
+             if (compiled_gradients[k] - g).norm() > tolerance * (g.norm() + 5e-4 * largest)}  # fmt: skip
     assert not wrong
 
     network.eval()
@@ -100,7 +103,8 @@ def test_inductor(entry):
         arguments |= {"patch_size": PATCHES[2]} if takes_patch_size(pydoc.locate(entry.network)) else {}
     if several_heads(entry):
         arguments = arguments | {"deep_supervision": True}
-    check_compiled(build(entry, **arguments), x)
+    dtype = torch.float64 if entry.trainer in IN_FLOAT64 else torch.float32
+    check_compiled(build(entry, **arguments).to(dtype), x.to(dtype))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from nnunet_attn.comparison.twins import percent
 from nnunet_attn.report.document import Block, Heading, Table, Text
 from nnunet_attn.report.tables import Tables, best_cells, cell_number, with_interval
 
+OWN = "network's own, same recipe"
 DIFFERENCE = ("Dice per case", "95 % interval", "better / equal / worse")
 
 
@@ -30,7 +31,7 @@ def verdict_table(tables: Tables) -> Table:
     groups = c.groups.plural if c.groups.known else "cases"
     header = [
         "", "verdict", "Dice", f"minus {tables.baseline} [95 % interval]", f"better {groups}", "p (Holm)",
-        "network's own, same recipe", "attention's own",
+        OWN, "attention's own",
     ]  # fmt: skip
     empty = [j for j in (6, 7) if all(line[j] == "–" for line in lines)]
     kept = [j for j in range(len(header)) if j not in empty]

@@ -16,6 +16,7 @@ from nnunet_attn.study.study_file import read_study
 from nnunet_attn.workers import in_parallel
 
 if TYPE_CHECKING:
+    from nnunet_attn.comparison.compare import Comparison
     from nnunet_attn.comparison.over_datasets import Side
 
 STUDY_FILE = "study.yaml"  # name of the study file in an archive
@@ -67,15 +68,13 @@ class Task:
     options: dict[str, Any]
 
 
-def compare_dataset(task: Task) -> tuple["Side", Path | None]:
-    """Write the report of one dataset; returns its part of the report over datasets, and its learning curves."""
+def comparison_of(task: Task) -> "Comparison":
+    """The comparison itself, of which nothing is written."""
     from nnunet_attn.comparison.compare import compare
-    from nnunet_attn.comparison.over_datasets import make_side
-    from nnunet_attn.report.report import write_report
 
     options = task.options
     with mock.patch.dict(os.environ, task.environment):
-        comparison = compare(
+        return compare(
             task.dataset,
             task.configuration,
             task.trainings,
@@ -88,8 +87,17 @@ def compare_dataset(task: Task) -> tuple["Side", Path | None]:
             measure=False,
             processes=1,
         )
-        task.folder.mkdir(parents=True)
-        write_report(comparison, task.folder, published=bool(options.get("published", False)))
+
+
+def compare_dataset(task: Task) -> tuple["Side", Path | None]:
+    """Write the report of one dataset; returns its part of the report over datasets, and its learning curves."""
+    from nnunet_attn.comparison.over_datasets import make_side
+    from nnunet_attn.report.report import write_report
+
+    comparison = comparison_of(task)
+    task.folder.mkdir(parents=True)
+    with mock.patch.dict(os.environ, task.environment):
+        write_report(comparison, task.folder, published=bool(task.options.get("published", False)))
     side = make_side(comparison, dict(zip(comparison.names, task.rows, strict=True)))
     if task.test:
         side.name += ", test set"
@@ -105,6 +113,23 @@ def complete_folds(matrix: Matrix, model: Model) -> set[str]:
         return set()
     read = read_model(folder, [str(fold) for fold in matrix.folds[index]], matrix.splits[index])
     return {fold.name for fold in read.complete}
+
+
+def beside(matrix: Matrix, name: str) -> Matrix | None:
+    """The study with the first row whose text holds ``name`` as the baseline, and the rows that have all its folds.
+
+    None where that row has no complete fold.
+    """
+    folds: dict[int, set[str]] = {i: set() for i in range(len(matrix.study.rows))}
+    for job in matrix.trainings:
+        if job.model is not None:
+            folds[job.model.row] |= complete_folds(matrix, job.model)
+    first = next((i for i, row in enumerate(matrix.study.rows) if name in row.text and folds[i]), None)
+    if first is None:
+        return None
+    order = [first, *(i for i in folds if i != first and folds[i] >= folds[first])]
+    rows = tuple(matrix.study.rows[i] for i in order)
+    return make_matrix(dataclasses.replace(matrix.study, rows=rows), matrix.layout)
 
 
 def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[list[Model]], list[str], list[str]]:
