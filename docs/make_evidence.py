@@ -56,8 +56,9 @@ def same_recipe(matrix: Matrix) -> str:
         "(AdamW), which tells network from recipe:"
     )
     tables = [verdict_table(Tables(comparison_of(task))) for task in tasks]
-    markdown = to_markdown("", [Text(text), *(replace(table, caption="") for table in tables)])
-    return f"\n### Beside the stock network under our recipe\n\n{markdown.partition(chr(10) * 2)[2]}\n"
+    page = to_markdown("", [Text(text), *(replace(table, caption="") for table in tables)])
+    _, _, body = page.partition("\n\n")
+    return f"\n### Beside the stock network under our recipe\n\n{body}\n"
 
 
 def maps(archive: Path) -> str:
