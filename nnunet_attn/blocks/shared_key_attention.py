@@ -8,7 +8,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from nnunet_attn.blocks.precision import full_precision
 
-PART_OF_MAP = 2**20  # numbers; measured: at 3,584 tokens half the time of whole maps, at 896 (one part) the same
+BLOCK_SIZE = 2**20  # numbers; measured: at 3,584 tokens half the time of whole maps, at 896 (one block) the same
 
 
 def _parts(joint: torch.Tensor, channels: Sequence[int], heads: int) -> Iterator[tuple[int, int, slice, slice]]:
@@ -24,8 +24,8 @@ def _parts(joint: torch.Tensor, channels: Sequence[int], heads: int) -> Iterator
 
 
 def _blocks(tokens: int) -> list[slice]:
-    """Rows of a softmax map that are in memory at a time; larger parts do not stay in the processor's cache."""
-    rows = max(1, PART_OF_MAP // tokens)
+    """Rows of a softmax map that are in memory at a time; larger blocks do not stay in the processor's cache."""
+    rows = max(1, BLOCK_SIZE // tokens)
     return [slice(start, start + rows) for start in range(0, tokens, rows)]
 
 
@@ -51,7 +51,7 @@ def shared_key_attention(
 
         gK = w T + b (D^T 1),     gw = K . T / 2,     gb = K^T (D^T 1),     gV = A^T gout
 
-    A part of one P x P map at a time is in memory. On a GPU the fused kernels are the better choice.
+    A block of rows of one P x P map at a time is in memory. On a GPU the fused kernels are the better choice.
 
     Args:
         joint: (B, P, S), the levels' channels side by side.
@@ -103,8 +103,8 @@ def shared_key_attention_backward(
                 gjoint[sample, :, own] += a.T @ go
                 d = torch.ops.aten._softmax_backward_data(go @ values.T, a, 1, a.dtype)
                 column += d.sum(0)
-                if len(d) == len(keys):
-                    t = (d + d.T) @ keys
+                if len(d) == len(keys):  # a whole map: one product for both
+                    t += (d + d.T) @ keys
                 else:
                     t[block] += d @ keys
                     t += d.T @ keys[block]

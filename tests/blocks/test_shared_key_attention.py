@@ -17,9 +17,9 @@ def arguments(dtype=torch.float64) -> list[torch.Tensor]:
     ]
 
 
-@pytest.mark.parametrize("numbers", [2**20, 10])  # of 5 tokens: one map, and parts of 2, 2 and 1 rows
+@pytest.mark.parametrize("numbers", [2**20, 10])  # of 5 tokens: a whole map, and blocks of 2, 2 and 1 rows
 def test_operator(numbers, monkeypatch):
-    monkeypatch.setattr("nnunet_attn.blocks.shared_key_attention.PART_OF_MAP", numbers)
+    monkeypatch.setattr("nnunet_attn.blocks.shared_key_attention.BLOCK_SIZE", numbers)
     torch.library.opcheck(shared_key_attention, (*arguments(), CHANNELS, HEADS))
     assert torch.autograd.gradcheck(lambda *t: shared_key_attention(*t, CHANNELS, HEADS), arguments())
 
@@ -35,7 +35,7 @@ def test_no_second_derivative():
 
 @pytest.mark.parametrize("numbers", [2**20, 10])
 def test_the_fused_kernel_gives_the_same(numbers, monkeypatch):
-    monkeypatch.setattr("nnunet_attn.blocks.shared_key_attention.PART_OF_MAP", numbers)
+    monkeypatch.setattr("nnunet_attn.blocks.shared_key_attention.BLOCK_SIZE", numbers)
     torch.manual_seed(0)
     module = SpatialCrossAttention(CHANNELS, HEADS).double()
     joint = arguments()[0]
