@@ -1,10 +1,12 @@
 """README and documentation tell the truth: tables are current, commands, names and links exist."""
 
+import json
 import re
 import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnunet_attn.cli.main import COMMANDS, parse_arguments
@@ -28,6 +30,21 @@ def test_tables_are_current(page):
 def test_every_table_is_shown():
     shown = re.findall(r"<!-- begin:(\S+) -->", ALL)
     assert sorted(shown) == sorted(set(MAKER["TABLES"]) - {"family:stock"})
+
+
+def test_the_readme_s_scores_are_those_of_nnu_net():
+    """Over all cases of the trained folds, straight from nnU-Net's own files."""
+    trained = ROOT / "results" / "evidence" / "acdc_small" / "nnUNet_results" / "Dataset027_ACDC"
+    readme = TEXTS["README.md"].replace("\\", "")
+    told = re.findall(r"^\| ([A-Z]\w+|stock)_(lr\de\d) \| \**(0\.\d{4})", readme, flags=re.MULTILINE)
+    assert len(told) >= 5
+    for name, rate, dice in told:
+        row = f"nnUNetTrainer{name.removeprefix('stock')}_{rate}"
+        cases = []
+        for path in (trained / f"{row}_8epochs_150iterations__ACDCSmall__2d").glob("fold_*/validation/summary.json"):
+            cases += json.loads(path.read_text())["metric_per_case"]
+        classes = [np.nanmean([case["metrics"][c]["Dice"] for case in cases]) for c in "123"]
+        assert dice == f"{np.mean(classes):.4f}"
 
 
 def commands() -> list[str]:

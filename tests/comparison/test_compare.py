@@ -11,6 +11,7 @@ from nnunet_attn.comparison.compare import compare
 from nnunet_attn.comparison.paired import compare_with_baseline, verdicts
 from nnunet_attn.comparison.scores import stack_scores
 from nnunet_attn.errors import UserError
+from nnunet_attn.report.figures import with_short_names
 from nnunet_attn.report.published import PROTOCOL, find_published
 from nnunet_attn.report.tables import Tables
 from nnunet_attn.report.verdict import own_effects, sources, twins, verdict_table
@@ -171,7 +172,9 @@ def test_verdicts_say_which_way_and_by_how_much(tree):
     assert (worse.said, worse.p) == ("lower", "< 0.001")
     assert not same.significant
     assert same.text.endswith("No significant difference, p = 1.000 after Holm's correction.")
-    assert same.text.startswith(f"{same.row} against {STOCK}: mean Dice per case +0.0000 (95 % interval")
+    assert with_short_names(same.text, {same.row: "A", STOCK: "B"}).startswith(
+        "A against B: mean Dice per case +0.0000 (95 % interval"
+    )
 
 
 def test_a_row_that_hardly_learned_is_named_in_flag_and_verdict(tree):
