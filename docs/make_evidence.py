@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN
 from nnunet_attn.errors import UserError
 from nnunet_attn.maps.command import border_table, lambda_table, read_rows
-from nnunet_attn.report.document import Block, Table, Text, to_markdown
+from nnunet_attn.report.document import Block, Table, Text, markdown_of
 from nnunet_attn.report.figures import short_names
 from nnunet_attn.report.tables import Tables, with_interval
 from nnunet_attn.report.verdict import verdict_table
@@ -56,8 +56,7 @@ def same_recipe(matrix: Matrix) -> str:
         "(AdamW), which tells network from recipe:"
     )
     tables = [verdict_table(Tables(comparison_of(task))) for task in tasks]
-    page = to_markdown("", [Text(text), *(replace(table, caption="") for table in tables)])
-    _, _, body = page.partition("\n\n")
+    body = markdown_of([Text(text), *(replace(table, caption="") for table in tables)])
     return f"\n### Beside the stock network under our recipe\n\n{body}\n"
 
 
@@ -68,7 +67,7 @@ def maps(archive: Path) -> str:
         rows = read_rows(path)
         cases = len({row[0] for row in rows})
         blocks = [Text(f"{path.stem}, {cases} validated cases."), *border_table(rows), *lambda_table(rows)]
-        text += to_markdown("", blocks).partition("\n\n")[2].replace("\n## ", "\n### ") + "\n\n"
+        text += markdown_of(blocks).replace("\n## ", "\n### ") + "\n\n"
     return text
 
 
@@ -99,4 +98,4 @@ def by_class(report: Path) -> str:
         ]
         caption = f"Dice by class, mean [95 % interval], {path.parent.name.partition('__')[0]}"
         blocks.append(Table(["", *classes], rows, caption))
-    return to_markdown("", blocks).partition("\n\n")[2]
+    return markdown_of(blocks)

@@ -14,7 +14,7 @@ from pathlib import Path
 from nnunet_attn.catalog import ENTRIES, FAMILIES, Entry
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.library_rows import LIBRARY_ENTRIES
-from nnunet_attn.report.document import Table, to_markdown
+from nnunet_attn.report.document import Table, markdown_of
 from nnunet_attn.report.tables import Tables
 from nnunet_attn.report.verdict import OWN, verdict_table
 from nnunet_attn.study.reporting import beside, comparison_of, make_tasks, open_study
@@ -234,7 +234,7 @@ def evidence() -> str:
     table = verdict_table(Tables(comparison_of(replace(task, options=task.options | {"surface": False}))))
     shown = [j for j, name in enumerate(table.header) if name not in {"verdict", "p (Holm)", OWN}]
     cut = Table([table.header[j] for j in shown], [[row[j] for j in shown] for row in table.rows])
-    return to_markdown("", [cut]).partition("\n\n")[2].strip()
+    return markdown_of([cut])
 
 
 TABLES = {make.__name__: make for make in (

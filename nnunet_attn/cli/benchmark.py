@@ -30,7 +30,7 @@ COLUMNS = (
     "training_ratio", "inference_ratio", "saved_ratio", "peak_ratio",
 )  # fmt: skip
 MEMORY = {"saved_ratio": "saved_mib", "peak_ratio": "peak_mib"}  # times have their ratio from their own process
-DRIFTING = ("training_s", "inference_s", "saved_mib", "peak_mib")
+DRIFTING = ("training_s", "inference_s", *MEMORY.values())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

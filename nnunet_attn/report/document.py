@@ -216,7 +216,12 @@ def _markdown(block: Block) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The document as Markdown, with links to the picture files."""
-    return f"# {_markdown_text(title)}\n\n" + "\n\n".join(map(_markdown, blocks)) + "\n"
+    return f"# {_markdown_text(title)}\n\n{markdown_of(blocks)}\n"
+
+
+def markdown_of(blocks: Sequence[Block]) -> str:
+    """Blocks as Markdown, to stand in another page."""
+    return "\n\n".join(map(_markdown, blocks))
 
 
 def to_text(table: Table, width: int) -> str:
