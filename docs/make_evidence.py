@@ -12,10 +12,17 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.maps.command import border_table, lambda_table, read_rows
 from nnunet_attn.report.document import Block, Table, Text, markdown_of
 from nnunet_attn.report.figures import short_names
-from nnunet_attn.report.tables import Tables, with_interval
+from nnunet_attn.report.tables import Tables, cell_number, with_interval
 from nnunet_attn.report.verdict import verdict_table
 from nnunet_attn.study.matrix import Matrix
-from nnunet_attn.study.reporting import beside, comparison_of, make_tasks, open_study, write_study_report
+from nnunet_attn.study.reporting import (
+    beside,
+    comparison_of,
+    complete_folds,
+    make_tasks,
+    open_study,
+    write_study_report,
+)
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 SECTIONS = ("Results", "Does the attention matter?", "Cost", "Learning curves", "What is missing")
@@ -35,7 +42,7 @@ def write(folder: Path) -> None:
         try:
             write_study_report(matrix, report, folds=None, processes=1)
             text = part_of_page(report, archive.name)
-            text += same_recipe(matrix)
+            text += same_recipe(matrix) + each_training(matrix)
         except UserError as error:
             text = f"*{str(error).replace(str(archive), archive.name)}*\n"
         (folder / f"{archive.name}.md").write_text(text, encoding="utf-8")
@@ -58,6 +65,23 @@ def same_recipe(matrix: Matrix) -> str:
     tables = [verdict_table(Tables(comparison_of(task))) for task in tasks]
     body = markdown_of([Text(text), *(replace(table, caption="") for table in tables)])
     return f"\n### Beside the stock network under our recipe\n\n{body}\n"
+
+
+def each_training(matrix: Matrix) -> str:
+    """The mean Dice (nnU-Net's foreground_mean) of every finished training, repeats beside their first training."""
+    titles = {1: "", 2: ", again"}
+    lines: dict[str, dict[tuple[str, int], float]] = {}
+    for model in dict.fromkeys(job.model for job in matrix.trainings if job.model is not None):
+        for name, fold in complete_folds(matrix, model).items():
+            dice = pd.DataFrame({case: {c: s["Dice"] for c, s in of.items()} for case, of in fold.cases.items()})
+            row = matrix.study.rows[model.row].text
+            lines.setdefault(row, {})[name, model.repeat] = float(dice.mean(axis=1).mean())
+    columns = sorted({key for line in lines.values() for key in line})
+    header = ["", *(f"fold {name}{titles.get(run, f', run {run}')}" for name, run in columns)]
+    names = short_names(list(lines))
+    rows = [[names[row], *(cell_number(line.get(key), 3) for key in columns)] for row, line in lines.items()]
+    text = Text("Mean Dice of each finished training. A difference between networks has to beat the spread of repeats.")
+    return f"\n### Every training\n\n{markdown_of([text, Table(header, rows)])}\n"
 
 
 def maps(archive: Path) -> str:

@@ -33,18 +33,20 @@ def test_every_table_is_shown():
 
 
 def test_the_readme_s_scores_are_those_of_nnu_net():
-    """Over all cases of the trained folds, straight from nnU-Net's own files."""
+    """Over all cases of the trained folds and all complete repeats, straight from nnU-Net's own files."""
     trained = ROOT / "results" / "evidence" / "acdc_small" / "nnUNet_results" / "Dataset027_ACDC"
     readme = TEXTS["README.md"].replace("\\", "")
     told = re.findall(r"^\| ([A-Z]\w+|stock)_(lr\de\d) \| \**(0\.\d{4})", readme, flags=re.MULTILINE)
     assert len(told) >= 5
     for name, rate, dice in told:
-        row = f"nnUNetTrainer{name.removeprefix('stock')}_{rate}"
-        cases = []
-        for path in (trained / f"{row}_8epochs_150iterations__ACDCSmall__2d").glob("fold_*/validation/summary.json"):
-            cases += json.loads(path.read_text())["metric_per_case"]
-        classes = [np.nanmean([case["metrics"][c]["Dice"] for case in cases]) for c in "123"]
-        assert dice == f"{np.mean(classes):.4f}"
+        row = f"nnUNetTrainer{name.removeprefix('stock')}_{rate}_8epochs_150iterations"
+        runs = []
+        for trainer in (row, f"{row}_run2"):
+            summaries = list((trained / f"{trainer}__ACDCSmall__2d").glob("fold_*/validation/summary.json"))
+            cases = [case for path in summaries for case in json.loads(path.read_text())["metric_per_case"]]
+            if len(summaries) == 2:
+                runs.append([np.nanmean([case["metrics"][c]["Dice"] for case in cases]) for c in "123"])
+        assert dice == f"{np.mean(runs):.4f}"
 
 
 def commands() -> list[str]:

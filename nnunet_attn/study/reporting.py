@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from nnunet_attn.comparison.results import read_model
+from nnunet_attn.comparison.results import Fold, read_model
 from nnunet_attn.errors import UserError
 from nnunet_attn.study.layout import VARIABLES, Layout, find_layout
 from nnunet_attn.study.matrix import Matrix, Model, make_matrix
@@ -105,14 +105,14 @@ def compare_dataset(task: Task) -> tuple["Side", Path | None]:
     return side, curves if curves.is_file() else None
 
 
-def complete_folds(matrix: Matrix, model: Model) -> set[str]:
-    """The folds of a training that are trained and validated."""
+def complete_folds(matrix: Matrix, model: Model) -> dict[str, Fold]:
+    """The folds of a training that are trained and validated, by name."""
     folder = matrix.layout.results / model.folder
     index = matrix.names.index(model.dataset)
     if not (folder / "plans.json").is_file():
-        return set()
+        return {}
     read = read_model(folder, [str(fold) for fold in matrix.folds[index]], matrix.splits[index])
-    return {fold.name for fold in read.complete}
+    return {fold.name: fold for fold in read.complete}
 
 
 def beside(matrix: Matrix, name: str) -> Matrix | None:
@@ -123,7 +123,7 @@ def beside(matrix: Matrix, name: str) -> Matrix | None:
     folds: dict[int, set[str]] = {i: set() for i in range(len(matrix.study.rows))}
     for job in matrix.trainings:
         if job.model is not None:
-            folds[job.model.row] |= complete_folds(matrix, job.model)
+            folds[job.model.row] |= set(complete_folds(matrix, job.model))
     first = next((i for i, row in enumerate(matrix.study.rows) if name in row.text and folds[i]), None)
     if first is None:
         return None
@@ -142,7 +142,7 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
     for job in matrix.trainings:
         if job.dataset == index and job.model is not None:
             models[job.model.row, job.model.repeat] = job.model
-    complete = {key: complete_folds(matrix, model) for key, model in models.items()}
+    complete = {key: set(complete_folds(matrix, model)) for key, model in models.items()}
     if wanted is not None:
         complete = {key: folds & set(wanted) for key, folds in complete.items()}
     name, texts, notes = matrix.names[index], [row.text for row in matrix.study.rows], []
