@@ -36,10 +36,10 @@ def check_text(matrix: Matrix, states: States, done: Done) -> str:
             cells.append(cell + (f" ({', '.join(extra)})" if extra else ""))
         lines.append([row.text, *cells])
     study = matrix.study
-    repeats = sorted({row.repeats for row in study.rows})
-    size = f"{len(matrix.trainings)} trainings, {len(study.rows)} rows on {len(matrix.names)} datasets"
+    repeats = " or ".join(map(str, sorted({row.repeats for row in study.rows})))
+    size = f"rows: {len(study.rows)}, datasets: {len(matrix.names)}, repeats: {repeats}"
     text = [
-        f"{study.name}: {size}, {' or '.join(map(str, repeats))} repeats, device {study.device}",
+        f"{study.name}: {len(matrix.trainings)} trainings ({size}), device {study.device}",
         f"folder {matrix.layout.folder}, results {matrix.layout.results}",
         "",
         "trainings done:",
