@@ -12,16 +12,17 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
 from nnunet_attn.study.commands import tail
 from nnunet_attn.study.gpus import visible_gpus
-from nnunet_attn.study.layout import Layout
 from nnunet_attn.study.locks import held
-from nnunet_attn.study.markers import Done, read_done, remove_markers
+from nnunet_attn.study.markers import Done, before_text, read_done, remove_markers
 from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.outputs import read_json, set_aside
+from nnunet_attn.study.prepare import remove_data
 
 TAIL = 12  # lines of a failed job's log
 PREPARATION = min(8, os.cpu_count() or 1)  # threads of a conversion, planning or preprocessing job
 # Options of ours that the user may override after "--", with all names that Snakemake has for each.
 WHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--cores", "-c", "--jobs", "-j", "--local-cores")
+DRY_RUN = ("--dry-run", "--dryrun", "-n")
 
 
 def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
@@ -121,15 +122,19 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
         retrain: Whether to repeat trainings whose inputs changed.
 
     Raises:
-        UserError: Snakemake is not installed, or another process runs this study.
+        UserError: Snakemake is not installed, another process runs this study, or ``retrain`` in a dry run.
     """
+    dry = bool({*DRY_RUN}.intersection(more))
+    if retrain and dry:
+        raise UserError("--retrain sets trainings aside before Snakemake starts, so it cannot be part of a dry run; "
+                        "study check shows which trainings it would repeat")  # fmt: skip
     if importlib.util.find_spec("snakemake") is None:
         raise UserError('running a study needs Snakemake: pip install "nnunet-attn[study]"')
     layout = matrix.layout
     layout.folder.mkdir(parents=True, exist_ok=True)
     with held(layout.folder / "study.lock", f"the study {matrix.study.name}"):
         done = read_done(matrix, hash_files=True)
-        _sort_out(layout, done, retrain=retrain)
+        _sort_out(matrix, done, retrain=retrain)
         jobs = pending_jobs(matrix, done)
         trainings = sum(job.kind == "train" for job in matrix.jobs.values())
         left = sum(job.kind == "train" for job in jobs.values())
@@ -140,25 +145,43 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
         arguments = snakemake_arguments(matrix, write_jobs(matrix, jobs), more)
         sys.stderr.flush()
         code = call_snakemake(arguments)
-        if {"--dry-run", "--dryrun", "-n"}.intersection(more):
+        if dry:
             return code
         return _summary(matrix, jobs, code)
 
 
-def _sort_out(layout: Layout, done: Done, *, retrain: bool) -> None:
-    """Remove markers of jobs whose outputs are gone; with ``retrain``, set aside folds whose inputs changed."""
+def _sort_out(matrix: Matrix, done: Done, *, retrain: bool) -> None:
+    """Remove markers of jobs whose outputs are gone; with ``retrain``, also undo jobs whose inputs changed."""
     for job, reason in done.gone.items():
         print(f"not done any more: {job}: {reason}", file=sys.stderr)
-    remove_markers(layout, list(done.gone))
+    remove_markers(matrix.layout, list(done.gone))
     for job, changed in done.flags.items():
-        print(f"{job}: trained before {', '.join(changed)} changed", file=sys.stderr)
-        if retrain:
-            fold = layout.results / job.partition("/")[2]
-            print(f"  will be trained again; the old folder is now {set_aside(fold, 'before').name}", file=sys.stderr)
-            remove_markers(layout, [job])
-            del done.markers[job]
+        print(f"{job}: {before_text(job, changed)}", file=sys.stderr)
     if done.flags and not retrain:
-        print("  these are kept; --retrain trains them again", file=sys.stderr)
+        print("  these are kept; --retrain does them again", file=sys.stderr)
+    elif done.flags:
+        _undo(matrix, done)
+
+
+def _undo(matrix: Matrix, done: Done) -> None:
+    """Remove preprocessed data whose inputs changed, set aside what was trained on them, and forget its predictions."""
+    layout, flagged = matrix.layout, set(done.flags)
+    again: list[str] = []
+    for job in matrix.jobs.values():
+        if job.kind == "preprocess" and job.id in flagged:
+            remove_data(matrix, job)
+            print(f"  {job.id}: its data are removed and made again; fingerprint and plans are kept", file=sys.stderr)
+            again.append(job.id)
+        fold = layout.results / job.id.partition("/")[2]
+        if job.kind == "train" and (job.id in flagged or (fold.is_dir() and not set(again).isdisjoint(job.needs))):
+            print(f"  {job.id}: will be trained again; the old folder is now {set_aside(fold, 'before').name}",
+                  file=sys.stderr)  # fmt: skip
+            again.append(job.id)
+        if job.kind == "predict" and not set(again).isdisjoint(job.needs):
+            again.append(job.id)
+    remove_markers(layout, again)
+    for job_id in again:
+        done.markers.pop(job_id, None)
 
 
 def _summary(matrix: Matrix, jobs: dict[str, Job], code: int) -> int:

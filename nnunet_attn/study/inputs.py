@@ -1,6 +1,8 @@
 """Digests of a training's inputs: the dataset's files, its fingerprint, the plans and the fold's cases.
 
-Files are hashed once, and again only if their size or time changed, so that checking a study takes seconds.
+A training reads preprocessed data, so its images and labels are those that were preprocessed, whatever lies in the raw
+dataset now. Files are hashed once, and again only if their size or time changed, so that checking a study takes
+seconds.
 """
 
 import hashlib
@@ -17,8 +19,15 @@ WORDS = {
     "files": "images or labels",
     "fingerprint": "the dataset's fingerprint",
     "plans": "the plans",
+    "preprocessing": "how the plans preprocess",
     "fold": "the cases of the fold",
 }
+# The keys of a configuration, and of the plans, that preprocessing reads.
+PREPROCESSING = (
+    "preprocessor_name", "spacing", "normalization_schemes", "use_mask_for_norm", "resampling_fn_data",
+    "resampling_fn_data_kwargs", "resampling_fn_seg", "resampling_fn_seg_kwargs",
+)  # fmt: skip
+OF_PLANS = ("transpose_forward", "foreground_intensity_properties_per_channel")
 
 
 class Inputs:
@@ -32,20 +41,21 @@ class Inputs:
     def __init__(self, matrix: Matrix, *, hash_files: bool):
         self.matrix, self.hash_files = matrix, hash_files
         self._datasets: dict[str, dict[str, str | None]] = {}
-        self._plans: dict[tuple[str, str, str], str | None] = {}
+        self._plans: dict[tuple[str, str, str], dict[str, str | None]] = {}
         self._folds: dict[tuple[int, int], str] = {}
 
     def of(self, job: Job) -> dict[str, str]:
-        """Digests of a training's inputs; missing ones are left out."""
-        model, layout = job.model, self.matrix.layout
-        assert model is not None
-        if model.dataset not in self._datasets:
-            self._datasets[model.dataset] = self._dataset(model.dataset)
-        key = (model.dataset, model.plans, model.configuration)
+        """Digests of the inputs of a preprocessing or a training; missing ones are left out."""
+        name, layout = self.matrix.names[job.dataset], self.matrix.layout
+        if name not in self._datasets:
+            self._datasets[name] = self._dataset(name)
+        plans, configuration = (job.model or job).plans, (job.model or job).configuration
+        key = (name, str(plans), str(configuration))
         if key not in self._plans:
-            path = layout.preprocessed / model.dataset / f"{model.plans}.json"
-            self._plans[key] = _plans_digest(path, model.configuration)
-        found: dict[str, str | None] = self._datasets[model.dataset] | {"plans": self._plans[key]}
+            self._plans[key] = _plans_digests(layout.preprocessed / name / f"{plans}.json", str(configuration))
+        found = self._datasets[name] | self._plans[key]
+        if job.kind == "preprocess":
+            found = {word: found.get(word) for word in ("dataset.json", "files", "preprocessing")}
         splits = self.matrix.splits[job.dataset]
         if job.fold is not None and splits is not None:
             place = (job.dataset, job.fold)
@@ -101,14 +111,16 @@ def _read(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
-def _plans_digest(path: Path, configuration: str) -> str | None:
-    """Digest of the settings of a configuration that affect training; None if there are no plans."""
+def _plans_digests(path: Path, configuration: str) -> dict[str, str | None]:
+    """Digests of a configuration's settings, all and those of preprocessing; empty if there are no plans."""
     plans = _read(path)
     if plans is None or configuration not in plans.get("configurations", {}):
-        return None
+        return {}
     levels: list[dict] = []
     name: str | None = configuration
     while name is not None:
         levels.append(plans["configurations"][name])
         name = levels[-1].get("inherits_from")
-    return digest(levels)
+    used = {key: plans.get(key) for key in OF_PLANS}
+    used |= {key: next((level[key] for level in levels if key in level), None) for key in PREPROCESSING}
+    return {"plans": digest(levels), "preprocessing": digest(used)}

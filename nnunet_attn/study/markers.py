@@ -1,7 +1,8 @@
 """Find out which jobs are done. A marker is a small file in the study's folder that a job writes last.
 
-It records the job's outputs (SHA-256 of small files, size and time of checkpoints) and the inputs they were made from.
-A job whose outputs are missing or changed is not done. A job whose inputs changed stays done and is flagged.
+It records the job's outputs (SHA-256 of small files, size and time of checkpoints) and the inputs they were made from:
+of a training, those that its data were preprocessed from. A job whose outputs are missing or changed is not done. A job
+whose inputs changed stays done and is flagged.
 """
 
 import json
@@ -14,7 +15,7 @@ from nnunet_attn.files import sha256, write_json
 from nnunet_attn.study.inputs import Inputs, changed_inputs
 from nnunet_attn.study.layout import Layout
 from nnunet_attn.study.matrix import Job, Matrix
-from nnunet_attn.study.outputs import SCORES, data_problem, plans_problem
+from nnunet_attn.study.outputs import SCORES, data_problem, plans_problem, read_json
 
 FORMAT = 1
 
@@ -55,6 +56,8 @@ def write_marker(matrix: Matrix, job: Job, facts: dict[str, object]) -> None:
     }
     if job.kind == "train":
         content["inputs"] = Inputs(matrix, hash_files=True).of(job)
+        for need in job.needs:
+            content["inputs"] |= (read_json(layout.marker(need)) or {}).get("inputs", {})
     if job.kind == "predict":
         content["checkpoints"] = _checkpoints(layout, job)
     path = layout.marker(job.id)
@@ -75,7 +78,7 @@ class Done:
     Attributes:
         markers: Content of the markers of jobs that are done.
         gone: By job that is no longer done, the reason.
-        flags: By training that is done, the inputs that changed since.
+        flags: By preprocessing or training that is done, the inputs that changed since.
     """
 
     markers: dict[str, dict] = field(default_factory=dict)
@@ -99,7 +102,8 @@ def read_done(matrix: Matrix, *, hash_files: bool = False) -> Done:
             done.gone[job.id] = reason
             continue
         done.markers[job.id] = content
-        changed = changed_inputs(content.get("inputs", {}), inputs.of(job)) if job.kind == "train" else []
+        had = content.get("inputs", {})
+        changed = changed_inputs(had, inputs.of(job)) if had else []
         if changed:
             done.flags[job.id] = changed
     return done
@@ -125,6 +129,11 @@ def _gone(matrix: Matrix, job: Job, content: dict, done: Done) -> str | None:
         if content["checkpoints"] != _checkpoints(layout, job):
             return "its models have been trained again"
     return None
+
+
+def before_text(job: str, changed: list[str]) -> str:
+    """A remark on a job whose inputs changed."""
+    return f"{'trained' if job.startswith('train/') else 'preprocessed'} before {', '.join(changed)} changed"
 
 
 def remove_markers(layout: Layout, jobs: list[str]) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import write_json
+from nnunet_attn.study.inputs import Inputs
 from nnunet_attn.study.layout import SPLITS_ASIDE
-from nnunet_attn.study.matrix import NETWORK_PLANS
-from nnunet_attn.study.outputs import data_problem, plans_problem
+from nnunet_attn.study.matrix import NETWORK_PLANS, Job, Matrix
+from nnunet_attn.study.outputs import data_folder, data_problem, plans_problem
 from nnunet_attn.study.schema import PLANNERS, PlansWithChanges
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ def _make_plans(run: "Run", name: str, changed: dict[str, PlansWithChanges]) -> 
 
 
 def preprocess(run: "Run") -> dict[str, object]:
-    """Preprocess one configuration, unless its data exist (plans may share them)."""
+    """Preprocess one configuration, unless its data exist (plans may share them); returns what they are made from."""
     plans, configuration = str(run.job.plans), str(run.job.configuration)
     folder = run.layout.preprocessed / run.name
+    inputs = Inputs(run.matrix, hash_files=True).of(run.job)
     if data_problem(folder, plans, configuration) is not None:
         run.command(
             "nnUNetv2_preprocess", "-d", int(run.name[7:10]), "-plans_name", plans, "-c", configuration,
@@ -118,7 +120,23 @@ def preprocess(run: "Run") -> dict[str, object]:
         raise UserError(f"after nnUNetv2_preprocess, {problem}")
     if not (folder / "splits_final.json").is_file():
         _make_splits(run)
-    return {}
+    return {"inputs": inputs}
+
+
+def remove_data(matrix: Matrix, job: Job) -> None:
+    """Remove the preprocessed data and references of a preprocessing whose inputs changed, so that it runs again.
+
+    nnU-Net's own command replaces the data, but only references that are older than the labels. Fingerprint and plans
+    are kept.
+    """
+    name = matrix.names[job.dataset]
+    raw, folder = matrix.layout.raw / name, matrix.layout.preprocessed / name
+    if (raw / "dataset.json").is_file():
+        shutil.copyfile(raw / "dataset.json", folder / "dataset.json")
+    shutil.rmtree(folder / "gt_segmentations", ignore_errors=True)
+    data = data_folder(folder, str(job.plans), str(job.configuration))
+    if data is not None and data.is_dir():
+        shutil.rmtree(data)
 
 
 def _make_splits(run: "Run") -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_attn.comparison.training_log import TrainingLog, log_files, read_training_log
 from nnunet_attn.study.locks import is_alive, read_lock
-from nnunet_attn.study.markers import Done
+from nnunet_attn.study.markers import Done, before_text
 from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.outputs import data_problem, planned_epochs, plans_problem, read_json, training_problem
 
@@ -76,7 +76,7 @@ def _state(matrix: Matrix, job: Job, done: Done) -> State:
     if marker is not None:
         facts = marker.get("log", {})
         flags = done.flags.get(job.id, [])
-        note = f"trained before {', '.join(flags)} changed" if flags else ""
+        note = before_text(job.id, flags) if flags else ""
         epochs = facts.get("epochs") or 0
         return State(
             DONE, epochs, epochs, None, facts.get("epoch_seconds"), 0.0, note=note, hours=facts.get("hours", 0)

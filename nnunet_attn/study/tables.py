@@ -5,7 +5,7 @@ from collections import Counter
 from nnunet_attn.catalog import STOCK
 from nnunet_attn.dataset_conversion.catalog import DATASETS
 from nnunet_attn.study.commands import tail
-from nnunet_attn.study.markers import Done
+from nnunet_attn.study.markers import Done, before_text
 from nnunet_attn.study.matrix import Job, Matrix
 from nnunet_attn.study.states import DEFAULT_EPOCHS, DONE, FAILED, RUNNING, STALLED, STOPPED, THERE, State, duration
 from nnunet_attn.trainer_names import parse_trainer_name
@@ -88,7 +88,7 @@ def _data(matrix: Matrix) -> list[str]:
 
 def _changes(done: Done, matrix: Matrix, states: States) -> list[str]:
     lines = [f"will run again: {job}: {reason}" for job, reason in done.gone.items()]
-    lines += [f"changed: {job} was trained before {', '.join(what)} changed (--retrain trains it again)"
+    lines += [f"changed: {job} was {before_text(job, what)} (run --retrain does it again)"
               for job, what in done.flags.items()]  # fmt: skip
     taken = sum(states[job.id].word == THERE for job in matrix.trainings)
     if taken:

@@ -53,12 +53,21 @@ def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
     return None
 
 
-def other_training(results: Path, words: set[str]) -> int | None:
-    """Id of a process on this machine that trains the fold with nnU-Net's command, started outside the study."""
+def other_training(results: Path, dataset: str, words: set[str]) -> int | None:
+    """Id of a process on this machine that trains the fold with nnU-Net's command, started outside the study.
+
+    Args:
+        results: nnU-Net's results folder.
+        dataset: Name of the dataset's folder; a command may also give its number.
+        words: All other words that the command must have.
+    """
+    names = {dataset, dataset[7:10], str(int(dataset[7:10]))}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if not any(Path(word).name == "nnUNetv2_train" for word in command) or not words <= set(command):
+            if not any(Path(word).name == "nnUNetv2_train" for word in command):
+                continue
+            if not words <= set(command) or names.isdisjoint(command):
                 continue
             variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
@@ -81,7 +90,8 @@ def train(run: "Run") -> dict[str, object]:
     ]  # fmt: skip
     if run.job.gpus > 1:
         command += ["-num_gpus", run.job.gpus]
-    other = other_training(run.layout.results, {str(run.job.fold), model.configuration, model.trainer, model.plans})
+    words = {str(run.job.fold), model.configuration, model.trainer, model.plans}
+    other = other_training(run.layout.results, run.name, words)
     if other is not None:
         raise UserError(f"process {other} already trains this fold, outside the study; wait for it, or stop it first")
     found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None

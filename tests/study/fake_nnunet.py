@@ -1,11 +1,12 @@
-"""Stands in for nnU-Net's train and predict and for nnunet-attn evaluate: the same files in the same order.
+"""Stands in for nnU-Net's commands and for nnunet-attn evaluate: the same files in the same order.
 
+    fake_nnunet.py preprocess -d DATASET -plans_name P -c CONFIGURATION -np N
     fake_nnunet.py train DATASET CONFIGURATION FOLD -tr TRAINER -p PLANS -device cpu [--c | --val]
     fake_nnunet.py predict -i FOLDER -o FOLDER -d DATASET -c CONFIGURATION -tr TRAINER -p PLANS -f FOLDS [-chk NAME]
     fake_nnunet.py evaluate FOLD -o FILE -np N
     fake_nnunet.py evaluate PREDICTIONS REFERENCES -o FILE -np N
 
-A prediction is a file that holds the name of the checkpoint.
+Preprocessed data are files that hold the label file's text; a prediction is one that holds the checkpoint's name.
 
 ``FAKE_RAISE=TEXT`` raises where TEXT is in the trainer's name; ``FAKE_SLEEP`` seconds pass in each of three epochs.
 """
@@ -13,6 +14,7 @@ A prediction is a file that holds the name of the checkpoint.
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 import zipfile
@@ -33,6 +35,25 @@ def load(fold: Path) -> int:
             with zipfile.ZipFile(fold / name) as archive:
                 return int(archive.read("epoch"))
     raise SystemExit("no checkpoint to go on from")
+
+
+def preprocess(arguments: list[str]) -> None:
+    """As nnU-Net: data are replaced, references only where they are older than the labels."""
+    parser = argparse.ArgumentParser()
+    for name in ("-d", "-plans_name", "-c", "-np"):
+        parser.add_argument(name)
+    options = parser.parse_args(arguments)
+    folder = next(Path(os.environ["nnUNet_preprocessed"]).glob(f"Dataset{int(options.d):03d}_*"))
+    plans = json.loads((folder / f"{options.plans_name}.json").read_text())
+    data, references = folder / plans["configurations"][options.c]["data_identifier"], folder / "gt_segmentations"
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir()
+    references.mkdir(exist_ok=True)
+    for label in (Path(os.environ["nnUNet_raw"]) / folder.name / "labelsTr").iterdir():
+        (data / f"{label.stem}.pkl").write_text(label.read_text())
+        copy = references / label.name
+        if not copy.is_file() or copy.stat().st_mtime < label.stat().st_mtime:
+            shutil.copy2(label, copy)
 
 
 def train(arguments: list[str]) -> None:
@@ -106,4 +127,4 @@ def evaluate(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train, "predict": predict, "evaluate": evaluate}[sys.argv[1]](sys.argv[2:])
+    {"preprocess": preprocess, "train": train, "predict": predict, "evaluate": evaluate}[sys.argv[1]](sys.argv[2:])

@@ -34,9 +34,10 @@ def fake(small, tmp_path, monkeypatch):
     """Commands named as nnU-Net's that run the stand-in."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, words in (("nnUNetv2_train", "train"), ("nnUNetv2_predict", "predict"), ("nnunet-attn", "")):
+    words = {f"nnUNetv2_{word}": word for word in ("preprocess", "train", "predict")} | {"nnunet-attn": ""}
+    for name, word in words.items():
         path = folder / name
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {words} "$@"\n')
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE} {word} "$@"\n')
         path.chmod(0o755)
     monkeypatch.setattr(commands, "find_command", lambda name: str(folder / name))
     (tmp_path / "wrapper.py").write_text(WRAPPER.format(bin=f"{folder}/"))
@@ -229,6 +230,24 @@ def test_the_test_set_is_predicted_by_the_checkpoint_that_the_study_names(fake, 
     assert (output / "test00.png").read_text() == f"checkpoint_{checkpoint}.pth"
     assert "test00,ring,Dice,0.5" in (output / "nnunet_attn_metrics.csv").read_text()
     assert ("-chk checkpoint_best.pth" in fake.layout.log(job.id).read_text()) is (checkpoint == "best")
+
+
+def test_the_same_fold_of_another_dataset_may_be_in_training(fake, tmp_path):
+    """With nnU-Net's command, outside the study; of the same dataset it is not trained twice."""
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    script = tmp_path / "nnUNetv2_train"
+    script.write_text("import time; print('began', flush=True); time.sleep(60)")
+    for number in ("27", "Dataset027_Blobs", "901", "Dataset901_Blobs"):
+        words = [number, "2d", "0", "-tr", job.model.trainer, "-p", "nnUNetPlans"]
+        with subprocess.Popen(
+            [sys.executable, str(script), *words], env=os.environ | fake.layout.environment(), stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout.readline()
+            assert run_job(matrix, job.id) == int("901" in number)
+            other.kill()
+        log = fake.layout.log(job.id).read_text()
+        assert (f"process {other.pid} already trains this fold" in log) is ("901" in number)
 
 
 def test_scores_of_another_validation_are_made_again(fake):

@@ -87,6 +87,48 @@ def test_retrain_trains_what_changed_and_keeps_the_old(faked, capfd):
         assert (faked.fold(job).with_name(f"before-1.fold_{job.fold}") / "checkpoint_final.pth").is_file()
 
 
+def test_retrain_after_a_correction_trains_on_the_corrected_data(faked, capfd):
+    """Also where the corrected label file is older than the copy that nnU-Net validates against."""
+    text = faked.file.read_text().replace("configuration: 2d", "configuration: 2d\n    test: true")
+    matrix = faked.matrix(text)
+    raw, folder = (root / "Dataset901_Blobs" for root in (faked.layout.raw, faked.layout.preprocessed))
+    for part, name in (("imagesTs", "test00_0000.png"), ("labelsTs", "test00.png")):
+        (raw / part).mkdir()
+        (raw / part / name).touch()
+    run = ["study", "run", str(faked.file)]
+    assert main([*run, "--", "--cores", "2"]) == 0
+    predictions = [job for job in matrix.jobs.values() if job.kind == "predict"]
+    before = [faked.layout.marker(job.id).read_text() for job in predictions]
+    label = raw / "labelsTr" / "case003.png"
+    label.write_text("corrected")
+    os.utime(label, (1, 1))
+    assert main(run) == 0
+    said = capfd.readouterr().err
+    assert said.count("preprocessed before images or labels changed") == 1
+    assert said.count("trained before images or labels changed") == 4
+    assert main([*run, "--retrain", "--", "--dry-run"]) == 1
+    assert "cannot be part of a dry run" in capfd.readouterr().err
+    assert main([*run, "--retrain", "--", "--cores", "2"]) == 0
+    assert (folder / "nnUNetPlans_2d" / "case003.pkl").read_text() == "corrected"
+    assert (folder / "gt_segmentations" / "case003.png").read_text() == "corrected"
+    done = read_done(matrix)
+    assert (done.flags, done.gone) == ({}, {})
+    assert all(faked.fold(job).with_name(f"before-1.fold_{job.fold}").is_dir() for job in matrix.trainings)
+    assert not {faked.layout.marker(job.id).read_text() for job in predictions} & set(before)
+
+
+def test_a_training_on_data_that_were_preprocessed_before_a_correction_is_flagged(faked):
+    matrix = faked.matrix()
+    first, second, *_ = matrix.trainings
+    for job in (first.needs[0], first.id):
+        assert main(["study", "job", str(faked.file), job]) == 0
+    (faked.layout.raw / "Dataset901_Blobs" / "labelsTr" / "case003.png").write_text("corrected")
+    assert main(["study", "job", str(faked.file), second.id]) == 0
+    assert read_done(matrix, hash_files=True).flags == dict.fromkeys(
+        (first.needs[0], first.id, second.id), ["images or labels"]
+    )
+
+
 PHANTOM = """\
 name: phantom
 device: cpu
