@@ -124,9 +124,8 @@ def test_a_training_on_data_that_were_preprocessed_before_a_correction_is_flagge
         assert main(["study", "job", str(faked.file), job]) == 0
     (faked.layout.raw / "Dataset901_Blobs" / "labelsTr" / "case003.png").write_text("corrected")
     assert main(["study", "job", str(faked.file), second.id]) == 0
-    assert read_done(matrix, hash_files=True).flags == dict.fromkeys(
-        (first.needs[0], first.id, second.id), ["images or labels"]
-    )
+    jobs = (first.needs[0], first.id, second.id)
+    assert read_done(matrix, hash_files=True).flags == {job: ["images or labels"] for job in jobs}
 
 
 PHANTOM = """\
