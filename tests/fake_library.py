@@ -18,6 +18,18 @@ class Halving(nn.Module):
         return [self.up(self.down(x))]
 
 
+class Deep(nn.Module):
+    """A network with a second output, which comes from a part of its own."""
+
+    def __init__(self, spatial_dims, in_channels, out_channels):
+        super().__init__()
+        conv = (nn.Conv2d, nn.Conv3d)[spatial_dims - 2]
+        self.main, self.side = conv(in_channels, out_channels, 1), conv(in_channels, out_channels, 1)
+
+    def forward(self, x):
+        return [self.main(x), self.side(x)]
+
+
 class Flat(nn.Module):
     """A library's network in 2D that names its classes as SMP does, and takes an encoder."""
 

@@ -23,7 +23,12 @@ class nnUNetTrainerMONAIAttentionUNet(LibraryTrainer):
 class nnUNetTrainerMONAIUNetPlusPlus(LibraryTrainer):
     """U-Net++ (arXiv:1807.10165), MONAI's ``BasicUNetPlusPlus``; its last of four maps is the prediction."""
 
-    library = Library("monai.networks.nets.BasicUNetPlusPlus", size_divisor=16, extra="monai")
+    library = Library(
+        "monai.networks.nets.BasicUNetPlusPlus",
+        size_divisor=16,
+        extra="monai",
+        unused=("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"),  # of the other three maps
+    )
     dimensions = (2, 3)
     paper_recipes, _ = TABLES["nnUNetTrainerMONAIUNetPlusPlus"]
 

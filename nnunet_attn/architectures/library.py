@@ -31,6 +31,8 @@ class LibraryNetwork(nn.Module):
         keywords: Further keyword arguments of the network.
         size_divisor: What the library's network divides sizes by.
         extra: Extra of nnunet-attn that brings the library, named where the library is missing.
+        unused: Names of parts whose outputs are not among the logits. Their parameters are frozen: several GPUs need
+            a gradient for all others.
 
     Raises:
         ImportError: The library is not installed, or has nothing of this path.
@@ -50,6 +52,7 @@ class LibraryNetwork(nn.Module):
         keywords: Mapping[str, Any] | None = None,
         size_divisor: int = 1,
         extra: str = "",
+        unused: Sequence[str] = (),
     ):
         super().__init__()
         self.size_divisor = size_divisor
@@ -77,6 +80,8 @@ class LibraryNetwork(nn.Module):
         except Exception as error:  # whatever the library raises
             raise ValueError(f"{whose(path)} cannot be made with {keywords}: {first_line(error)}") from error
         self.network.to(torch.get_default_device())
+        for name in unused:
+            self.network.get_submodule(name).requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = x.shape[2:]

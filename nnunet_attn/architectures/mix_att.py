@@ -54,7 +54,7 @@ class MultiKernel(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return recomputed(self.convolve, x) if self.recompute else self.convolve(x)
+        return recomputed(self.convolve, x, within=self.mix) if self.recompute else self.convolve(x)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         x = for_depthwise(x)

@@ -10,6 +10,17 @@ from nnunet_attn.blocks.layout import SPATIAL, check_layout
 from nnunet_attn.blocks.recording import Maps, Point, marked_index, note
 
 
+def at_width_of_8(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention with heads padded by zeros to a multiple of 8, which changes nothing.
+
+    In half precision, torch's fused kernel for GPUs before Ampere takes no other width; without it the N x N matrix
+    would be made. Shapes: (B, heads, N, d), (B, heads, M, d) twice -> (B, heads, N, d).
+    """
+    width = q.shape[-1]
+    wide = (F.pad(t, (0, -width % 8)) for t in (q, k, v))
+    return F.scaled_dot_product_attention(*wide, scale=width**-0.5)[..., :width]
+
+
 class GlobalAttention(nn.Module):
     """Each pixel attends to all pixels, by torch's fused attention (no N x N matrix in memory).
 
@@ -50,7 +61,7 @@ class GlobalAttention(nn.Module):
             k, v = (self.averaged(y) for y in (k, v))
         q, k, v = (y.flatten(1, -2).unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (q, k, v))
         note(self, lambda point: self.attention_maps(q, k, x.shape[1:-1], point))
-        out = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
+        out = at_width_of_8(q, k, v) if q.is_cuda else F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d)
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
     def attention_maps(self, q: torch.Tensor, k: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:

@@ -32,8 +32,9 @@ def batch_norms(module: nn.Module | None) -> list[_BatchNorm]:
 def fixed_statistics(module: nn.Module) -> Iterator[None]:
     """The batch norms inside compute as before and leave their running mean and variance, and their count, alone."""
     before = [(m, m.momentum, m.num_batches_tracked) for m in batch_norms(module)]
-    for norm, *_ in before:
-        norm.momentum = norm.num_batches_tracked = None  # an average over no batches: of weight 0
+    for norm, _, batches in before:
+        norm.momentum = 0.0  # the weight of this batch
+        norm.num_batches_tracked = None if batches is None else batches.clone()  # synchronised norms insist on a count
     try:
         yield
     finally:

@@ -229,7 +229,9 @@ class NetworkTrainer(StartingWeights, Recorded, nnUNetTrainer):
         """nnU-Net's step; with several scales one step at each, and the mean of their losses."""
         if self.settings.scales == (1.0,):
             return super().train_step(batch)
-        losses = [super(NetworkTrainer, self).train_step(rescaled(batch, s))["loss"] for s in self.settings.scales]
+        pooled = self.configuration_manager.pool_op_kernel_sizes if self.follows_plans else [(1, 1)]
+        sizes = [rescaled(batch, scale, np.prod(pooled, axis=0)) for scale in self.settings.scales]
+        losses = [super(NetworkTrainer, self).train_step(size)["loss"] for size in sizes]
         return {"loss": np.mean(losses)}
 
     # ---- run --------------------------------------------------------------------------------------------------------

@@ -22,12 +22,14 @@ class Library:
         keywords: Its keyword arguments, other than channels, classes, number of axes and patch, which the plans give.
         size_divisor: What it divides sizes by; images are padded to a multiple.
         extra: Extra of nnunet-attn that brings the library ("monai", "smp"); empty for other libraries.
+        unused: Names of parts of the network that only serve outputs other than the first.
     """
 
     path: str
     keywords: Mapping[str, Any] = field(default_factory=dict)
     size_divisor: int = 1
     extra: str = ""
+    unused: tuple[str, ...] = ()
 
 
 class LibraryTrainer(NetworkTrainer):
@@ -74,6 +76,7 @@ class LibraryTrainer(NetworkTrainer):
             keywords=cls.network_keywords(),
             size_divisor=cls.library.size_divisor,
             extra=cls.library.extra,
+            unused=cls.library.unused,
         )
 
     @classmethod

@@ -22,7 +22,11 @@ Mixin: Any = object  # to mypy: with whatever the class's other base has
 
 
 class Scheduled(Mixin):
-    """Mixin of the schedule suffix ``_<N>epochs[_<M>iterations]``, on ours and on stock nnU-Net's trainers alike."""
+    """Mixin of the schedule suffix ``_<N>epochs[_<M>iterations]``, on ours and on stock nnU-Net's trainers alike.
+
+    Raises:
+        ValueError: the trainer has a warm-up of fixed length that is not shorter.
+    """
 
     epochs: int
     iterations: int | None = None
@@ -41,6 +45,12 @@ class Scheduled(Mixin):
         if self.iterations is not None:
             self.num_iterations_per_epoch = self.iterations
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
+        warmup = getattr(self, "warmup_duration_whole_net", 0)  # of nnU-Net's Primus and warm-up trainers
+        if self.epochs <= warmup:
+            raise ValueError(
+                f"{type(self).__name__}: the learning rate of this trainer rises for its first {warmup} epochs, so a "
+                f"training of {self.epochs} would end within the warm-up; choose a longer schedule"
+            )
 
 
 class Foreign(Recorded):
@@ -72,9 +82,10 @@ class Foreign(Recorded):
         known = all(cls.__module__.startswith(("nnunetv2.", "nnunet_attn.", "builtins")) for cls in type(self).__mro__)
         return FROM_SCRATCH if known else UNKNOWN
 
-    def configure_optimizers(self) -> Any:
-        optimizer, scheduler = super().configure_optimizers()
-        rates = {group["lr"] for group in optimizer.param_groups}
+    def configure_optimizers(self, *arguments: Any, **keywords: Any) -> Any:
+        """As the trainer below, whatever it takes: nnU-Net's warm-up trainers have a stage."""
+        optimizer, scheduler = super().configure_optimizers(*arguments, **keywords)
+        rates = {group.get("initial_lr", group["lr"]) for group in optimizer.param_groups}
         if self.asked_lr is not None and rates != {self.asked_lr}:
             raise ValueError(
                 f"{type(self).__name__}: the trainer below sets its own initial learning rate ({max(rates):g}), so _lr "

@@ -28,18 +28,19 @@ def set_paper_epochs(trainer: Any) -> None:
     )
 
 
-def rescaled(batch: dict, scale: float) -> dict:
+def rescaled(batch: dict, scale: float, strides: Sequence[int] = (1, 1)) -> dict:
     """A 2D batch at another size: images bilinear, labels nearest.
 
-    Sizes are rounded to multiples of 32, as PraNet's and EMCAD's training does.
+    Sizes are rounded to multiples of 32, as PraNet's and EMCAD's training does, and of the network's strides.
 
     Args:
         batch: nnU-Net's: ``data`` (B, C, H, W), ``target`` (B, 1, h, w) or a list of such.
         scale: Factor of both edges.
+        strides: What the network divides each edge by.
     """
     data, target = batch["data"], batch["target"]
-    old = data.shape[2:]
-    new = [max(STRIDE, round(n * scale / STRIDE) * STRIDE) for n in old]
+    old, units = data.shape[2:], [math.lcm(STRIDE, int(n)) for n in strides]
+    new = [max(unit, round(n * scale / unit) * unit) for n, unit in zip(old, units, strict=True)]
 
     def label(one: torch.Tensor) -> torch.Tensor:
         size = [max(1, round(t * n / o)) for t, n, o in zip(one.shape[2:], new, old, strict=True)]

@@ -81,7 +81,8 @@ def read_record(folder: str | Path) -> dict:
 
 def fingerprint(network: nn.Module) -> list[float]:
     """Numbers that tell whether any weight or buffer of the network has changed."""
-    return [t.double().sum().item() for t in bare_network(network).state_dict().values()]
+    state = bare_network(network).state_dict()
+    return [t.cpu().double().sum().item() for t in state.values()]  # the device mps has no float64
 
 
 def asked_weights(command: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from planned_hosts import PATCHES, host_arguments
+from torch import nn
 
 from nnunet_attn.architectures import MixAttPlainConvUNet, MixAttResidualEncoderUNet
 from nnunet_attn.blocks.dilated_attention import (
@@ -62,6 +63,15 @@ def test_recomputed_values_change_nothing(dim):
     torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
     for (name, p), q in zip(fast.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_batch_norms_of_the_plans_count_a_batch_once():
+    arguments = host_arguments(2, "plain", (8, 16, 24, 32)) | {"norm_op": nn.BatchNorm2d, "norm_op_kwargs": {}}
+    network = HOSTS["plain"][1](2, 3, patch_size=PATCHES[2], min_stride=2, **arguments)
+    network(image(2)).square().sum().backward()
+    counts = {name: int(value) for name, value in network.named_buffers() if name.endswith("num_batches_tracked")}
+    assert len(counts) > 10
+    assert set(counts.values()) == {1}
 
 
 @pytest.mark.parametrize("flat", [(False,) * 3, (True, False, False)])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnunet_attn.blocks.global_attention import GlobalAttention
+from nnunet_attn.blocks.global_attention import GlobalAttention, at_width_of_8
 
 
 def written_out(layer, x, pooled=None):
@@ -26,6 +26,14 @@ def test_equals_the_matrix_form():
     torch.manual_seed(0)
     layer, x = GlobalAttention(12, 3).double(), torch.randn(2, 5, 4, 12, dtype=torch.float64)
     torch.testing.assert_close(layer(x), written_out(layer, x))
+
+
+@pytest.mark.parametrize("width", [3, 8, 36])
+def test_padded_heads_change_nothing(width):
+    """The form on a GPU."""
+    q, k, v = (torch.randn(2, 3, n, width, dtype=torch.float64) for n in (5, 7, 7))
+    plain = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(at_width_of_8(q, k, v), plain)
 
 
 @pytest.mark.parametrize("size", [(6, 4), (5, 3), (1, 1)], ids=str)

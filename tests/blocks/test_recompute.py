@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnunet_attn.blocks.recompute import ActLinear, in_turn, recomputed
+from nnunet_attn.blocks.recompute import ActLinear, fixed_statistics, in_turn, recomputed
 
 
 class Calls(TorchDispatchMode):
@@ -27,6 +27,16 @@ def chain(momentum: float | None) -> nn.Sequential:
     return nn.Sequential(
         nn.BatchNorm2d(3, momentum=momentum), nn.ReLU(inplace=True), nn.Conv2d(3, 2, 3, bias=False)
     ).double()
+
+
+def test_synchronised_norms_can_be_computed_again():
+    """nnU-Net makes batch norms synchronised on several GPUs, and these insist on a count of batches."""
+    modules = nn.SyncBatchNorm.convert_sync_batchnorm(chain(0.1))
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    before = [b.clone() for b in modules.buffers()]
+    with fixed_statistics(modules):
+        modules(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, modules.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

@@ -39,6 +39,15 @@ def test_pads_and_crops_and_takes_the_first_map(size):
     assert network(torch.randn(2, 2, *size)).shape == (2, 3, *size)
 
 
+def test_parts_of_other_outputs_are_frozen():
+    """nnU-Net's training on several GPUs needs a gradient for every parameter that could have one."""
+    network = LibraryNetwork("fake_library.Deep", 2, 3, (8, 8), unused=("side",))
+    network(torch.randn(1, 2, 8, 8)).sum().backward()
+    missing = {name for name, p in network.named_parameters() if p.grad is None}
+    assert missing == {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert missing == {"network.side.weight", "network.side.bias"}
+
+
 def construct(cls: type, data, configuration: str):
     """The trainer, made as nnU-Net's command makes it."""
     import json

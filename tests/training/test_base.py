@@ -267,6 +267,20 @@ def test_stock_trainers_with_our_suffixes(make, monkeypatch):
         make(compose(OwnRate, parsed, "OwnRate_lr1e3", __name__), epochs=None).initialize()
 
 
+def test_suffixes_on_nnu_net_s_trainers_with_a_warmup(make):
+    """Their optimisers are made in stages; the rate of the first step is not the initial one."""
+    trainer = make(trainers.nnUNetTrainer_warmup_lr3e3_51epochs_1iterations, epochs=None)
+    trainer.initialize()
+    trainer.on_train_epoch_start()
+    assert (trainer.training_stage, trainer.initial_lr) == ("warmup_all", 3e-3)
+    assert trainer.optimizer.param_groups[0]["lr"] < 3e-3
+    trainer.current_epoch = 50
+    trainer.on_train_epoch_start()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(3e-3)
+    with pytest.raises(ValueError, match=r"rises for its first 50 epochs, so a training of 20 would end within"):
+        make(trainers.nnUNetTrainer_warmup_20epochs, epochs=None)
+
+
 def recorded(trainer) -> dict:
     return json.loads((Path(trainer.output_folder) / "nnunet_attn_run.json").read_text())
 

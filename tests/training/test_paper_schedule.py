@@ -92,6 +92,16 @@ def test_sizes_are_the_released_code_s():
     assert [tuple(b["target"][1].shape[2:]) for b in sizes] == [(128, 128), (176, 176), (224, 224)]
 
 
+@pytest.mark.parametrize("stride", [32, 64, 128])
+def test_sizes_suit_a_network_of_the_plans_with_more_halvings(stride):
+    batch = {"data": torch.zeros(1, 3, 640, 640), "target": torch.zeros(1, 1, 640, 640)}
+    for scale in (0.75, 1.25):
+        height, width = rescaled(batch, scale, (stride, 32))["data"].shape[2:]
+        assert width == scale * 640
+        assert height % stride == 0
+        assert abs(height - width) <= stride / 2
+
+
 def test_labels_stay_labels():
     target = torch.randint(0, 3, (1, 1, 64, 64), generator=torch.Generator().manual_seed(1), dtype=torch.int16)
     new = rescaled({"data": torch.zeros(1, 1, 64, 64), "target": target}, 1.5)["target"]
