@@ -58,11 +58,12 @@ def same_recipe(matrix: Matrix) -> str:
     tasks, _ = make_tasks(chosen, Path(), None) if chosen else ([], [])
     if not tasks:
         return ""
+    comparisons = [comparison_of(task) for task in tasks]
     text = (
-        f"The rows that have the same folds ({', '.join(tasks[0].folds)}), beside the stock network under our recipe "
-        "(AdamW), which tells network from recipe:"
+        f"The rows that have the same folds ({', '.join(comparisons[0].used)}), beside the stock network under our "
+        "recipe (AdamW), which tells network from recipe:"
     )
-    tables = [verdict_table(Tables(comparison_of(task))) for task in tasks]
+    tables = [verdict_table(Tables(comparison)) for comparison in comparisons]
     body = markdown_of([Text(text), *(replace(table, caption="") for table in tables)])
     return f"\n### Beside the stock network under our recipe\n\n{body}\n"
 

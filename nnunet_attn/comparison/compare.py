@@ -9,7 +9,14 @@ from typing import Any
 import pandas as pd
 
 from nnunet_attn.comparison.facts import Facts, measure_network, read_facts
-from nnunet_attn.comparison.flags import data_flags, learning_flags, repeat_flags, training_flags, unlearned_classes
+from nnunet_attn.comparison.flags import (
+    data_flags,
+    ensemble_flags,
+    learning_flags,
+    repeat_flags,
+    training_flags,
+    unlearned_classes,
+)
 from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation, unlisted_runs
 from nnunet_attn.comparison.paired import Verdict, compare_with_baseline, summarise, verdicts
 from nnunet_attn.comparison.results import digest
@@ -162,7 +169,8 @@ def compare(
     rows = fold_rows(models)
     wanted = list(models[0].folds)
     used = [] if test is not None else common_folds(models, wanted)
-    refuse_unequal(models, used, find_splits(name))
+    both = used or [fold for fold in wanted if all(fold in m.folds and not m.folds[fold].problem for m in models)]
+    refuse_unequal(models, [fold for fold in both if fold != "all"], find_splits(name))
 
     classes = Classes.from_dataset_json(models[0].dataset)
     rules, raw = Rules(classes, tolerance=tolerance, voxels=voxels), nnunet_folder("nnUNet_raw", name)
@@ -180,15 +188,14 @@ def compare(
     runs = {row.name: [gathered.scores[run.name] for run in row.runs] for row in rows}
     scores = stack_scores(runs, list(classes.values), found)
     summary, differences = summarise(scores), compare_with_baseline(scores)
-    counted = used or [fold for fold in wanted if all(fold in m.folds and not m.folds[fold].problem for m in models)]
-    facts = {row.name: read_facts(row, counted) for row in rows}
+    facts = {row.name: read_facts(row, both) for row in rows}
     if measure:
         for row in rows:
             measure_network(row.model, facts[row.name])
     unlearned = unlearned_classes(scores)
     doubts = {
         "Learning": learning_flags(unlearned),
-        "Data": data_flags(rows, wanted, used, found),
+        "Data": data_flags(rows, wanted, used, found) + (ensemble_flags(rows) if test is not None else []),
         "Repeats": repeat_flags(rows, unlisted_runs(models)),
         "Training": training_flags(rows, facts),
         "Files": list(gathered.unverified),
@@ -200,7 +207,7 @@ def compare(
         dataset=name,
         configuration=configuration,
         rows=rows,
-        used=counted,
+        used=both,
         gathered=gathered,
         facts=facts,
         labels=classes,

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_attn.catalog import STOCK_TRAINERS
+from nnunet_attn.catalog import STOCK, STOCK_TRAINERS
 from nnunet_attn.comparison.facts import Facts
-from nnunet_attn.comparison.results import DEFAULT_PLANS, NOT_RECORDED
+from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.rows import Row
 from nnunet_attn.comparison.scores import Scores
 from nnunet_attn.comparison.statistics import ALPHA, smallest_p
@@ -81,6 +81,16 @@ def data_flags(rows: Sequence[Row], folds: Sequence[str], used: Sequence[str], g
     return flags
 
 
+def ensemble_flags(rows: Sequence[Row]) -> list[str]:
+    """On the folds that the predictions of a test set may come from."""
+    trained = {run.name: [fold.name for fold in run.complete] for row in rows for run in row.runs}
+    if len({tuple(folds) for folds in trained.values()}) == 1:
+        return []
+    folds_of = "; ".join(f"{name}: {', '.join(folds) or 'none'}" for name, folds in trained.items())
+    flag = f"Unequal folds are trained ({folds_of}). Predictions by ensembles of these do not compare fairly."
+    return [flag]
+
+
 def repeat_flags(rows: Sequence[Row], unlisted: Sequence[str]) -> list[str]:
     """On repeats; ``unlisted`` are trained repeats in nnU-Net's results folder that were not named."""
     flags = []
@@ -145,14 +155,25 @@ def training_flags(rows: Sequence[Row], facts: Mapping[str, Facts]) -> list[str]
                 flags.append(f"Different {title}: {row.name} {a}, {baseline} {b}; their times cannot be compared.")
         if f.pretrained not in (first.pretrained, NOT_RECORDED, "from scratch"):
             flags.append(f"{row.name} starts from pretrained weights ({f.pretrained}).")
-    flags += [_recipe_flag(names, changed, rows, only=only) for (changed, only), names in changes.items()]
-    if all(row.model.plans_name == DEFAULT_PLANS for row in rows):
+    others = [row.name for row in rows[1:] if facts[row.name].pretrained not in (first.pretrained, NOT_RECORDED)]
+    if first.pretrained not in (NOT_RECORDED, "from scratch") and others:
         flags.append(
-            "Only nnU-Net's default plans are among the baselines; a residual encoder preset of similar memory and "
-            "time "
-            "(nnUNetResEncUNetMPlans and larger) is the stronger one."
+            f"The baseline {baseline} starts from pretrained weights ({first.pretrained}), unlike {', '.join(others)}."
+        )
+    flags += [_recipe_flag(names, changed, rows, only=only) for (changed, only), names in changes.items()]
+    if not any(_is_residual_stock(row, facts[row.name]) for row in rows):
+        flags.append(
+            "No baseline is nnU-Net's own network with a residual encoder preset (nnUNetResEncUNetMPlans and larger); "
+            "one of similar memory and time is the stronger baseline."
         )
     return flags
+
+
+def _is_residual_stock(row: Row, facts: Facts) -> bool:
+    """Whether the network is nnU-Net's own with a residual encoder, under any recipe."""
+    parsed = parse_trainer_name(row.trainer)
+    own = (parsed.base if parsed else row.trainer) in (STOCK, *STOCK_TRAINERS)
+    return own and ("ResEnc" in row.model.plans_name or "ResidualEnc" in str(facts.plans["network in the plans"]))
 
 
 def _is_stock(row: Row) -> bool:
@@ -165,7 +186,7 @@ def _recipe_flag(names: Sequence[str], changed: str, rows: Sequence[Row], *, onl
     """A caveat about rows with another recipe than the baseline: what causes the difference, and how to find out."""
     differs = f"{', '.join(names)} {'differs' if len(names) == 1 else 'differ'} from {rows[0].name} in {changed}"
     if only:
-        return f"Other recipe, same network: {differs}; the difference is due to the recipe."
+        return f"Other recipe, same network: {differs}; the difference is due to the recipe, or to chance."
     parsed = {row.name: parse_trainer_name(row.trainer) for row in rows}
     same_recipe = {(p.base, "SGD") for name in names if (p := parsed[name])}
     twins = [row.name for row in rows if _is_stock(row)]

@@ -68,6 +68,10 @@ def find_models(
         default = folds_in(folder) if test else [str(i) for i in range(len(splits or range(FOLDS)))]
         model = read_model(folder, list(folds or default), splits)
         models.append(replace(model, named=bool(own) and own != configuration))
+    for model in models:
+        same = [r for r, m in zip(trainers, models, strict=True) if m.folder == model.folder]
+        if len(same) > 1:
+            raise UserError(f"--trainers needs two or more different rows; {' and '.join(same)} are one training")
     return models
 
 

@@ -29,6 +29,7 @@ class Side:
         cost: Seconds per epoch and hours of a training, by row.
         flags: Caveats of the comparison.
         unlearned: Rows that have learned poorly.
+        test: Whether these are the scores of a dataset's test set, which stand beside those of its validation.
     """
 
     name: str
@@ -41,8 +42,8 @@ class Side:
     unit: str
     groups: str
     groups_known: bool
-    smallest_p: float
     unlearned: list[str]
+    test: bool = False
 
 
 def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
@@ -74,14 +75,13 @@ def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
         unit=c.gathered.unit,
         groups=c.groups.counted(),
         groups_known=c.groups.known,
-        smallest_p=smallest_p(len(set(c.groups.of.values())), len(c.names) - 1),
         unlearned=[names[row] for row in unlearned_classes(c.scores)],
     )
 
 
 def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
     """The comparison's twins, with p-values corrected over all of them."""
-    found = comparison.twins
+    found, unlearned = comparison.twins, unlearned_classes(comparison.scores)
     lines = []
     for twin, p in zip(found, holm([twin.difference.p for twin in found]), strict=True):
         d = twin.difference
@@ -89,16 +89,22 @@ def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFr
         lines.append({
             "network": names[twin.row], "without": names[twin.twin], "mean": d.mean, "low": d.low, "high": d.high,
             "p_holm": p, "significant": significant, "groups": d.groups,
-            "possible": smallest_p(d.groups, len(found)) < ALPHA,
+            "possible": comparison.groups.known and smallest_p(d.groups, len(found)) < ALPHA,
+            "unlearned": ", ".join(names[row] for row in (twin.row, twin.twin) if row in unlearned),
         })  # fmt: skip
-    columns = ("network", "without", "mean", "low", "high", "p_holm", "significant", "groups", "possible")
+    columns = (
+        "network", "without", "mean", "low", "high", "p_holm", "significant", "groups", "possible", "unlearned",
+    )  # fmt: skip
     return pd.DataFrame(lines, columns=list(columns))
 
 
 def mean_ranks(sides: Sequence[Side], rows: Sequence[str]) -> pd.DataFrame:
-    """Mean, best and worst rank of each row by mean Dice (1 is best; ties share), over datasets that have all rows."""
+    """Mean, best and worst rank of each row by mean Dice (1 is best; ties share), over datasets that have all rows.
+
+    By the validation alone: a dataset with a test set does not count twice.
+    """
     ranks = []
-    for side in sides:
+    for side in (side for side in sides if not side.test):
         dice = side.results[side.results.metric == RANKED].set_index("row")["mean"]
         if all(row in dice.index for row in rows) and dice.loc[list(rows)].notna().all():
             ranks.append(stats.rankdata(-np.round(dice.loc[list(rows)].to_numpy(), 12)))

@@ -10,7 +10,6 @@ import pandas as pd
 
 from nnunet_attn.comparison.over_datasets import RANKED, Side, mean_ranks
 from nnunet_attn.comparison.paired import can_show, p_text
-from nnunet_attn.comparison.statistics import ALPHA
 from nnunet_attn.files import write_json
 from nnunet_attn.report.document import Block, Folded, Heading, Items, Links, Picture, Table, Text, to_html, to_markdown
 from nnunet_attn.report.figures import STYLE
@@ -32,13 +31,20 @@ interval does not contain 0. No test is made over datasets: there are too few, a
 
 A network and its twin without attention are compared with the same test, corrected over all such pairs of the dataset.
 
-Ranks are by mean Dice (1 is best), over the datasets that have all rows. They do not show how large differences are.
+Ranks are by mean Dice of the validation (1 is best), over the datasets that have all rows. They do not show how large
+differences are.
 """
 
 
 def counted(number: int, what: str) -> str:
     """A number with its noun, in the plural if needed."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def counted_datasets(sides: Sequence[Side]) -> str:
+    """The number of datasets with a result; a test set belongs to its dataset."""
+    tests = sum(side.test for side in sides)
+    return counted(len(sides) - tests, "dataset") + (f", {counted(tests, 'test set')}" if tests else "")
 
 
 def matrix_tables(sides: Sequence[Side], rows: Sequence[str]) -> list[Table]:
@@ -49,9 +55,8 @@ def matrix_tables(sides: Sequence[Side], rows: Sequence[str]) -> list[Table]:
         digits = 2 if metric in DISTANCES else 4
         unit = "/".join(sorted({side.unit for side in sides if side.unit}))
         lines = [[row, *(_cell(side, row, metric, digits) for side in sides)] for row in rows]
-        caption = (
-            f"{metric_title(metric, unit)}: mean; difference to {rows[0]} [95 % interval], p (Holm); * significant"
-        )
+        tested = ", p (Holm); * significant" if metric == RANKED else ""
+        caption = f"{metric_title(metric, unit)}: mean; difference to {rows[0]} [95 % interval]{tested}"
         tables.append(Table(["", *(side.name for side in sides)], lines, caption))
     return tables
 
@@ -59,7 +64,7 @@ def matrix_tables(sides: Sequence[Side], rows: Sequence[str]) -> list[Table]:
 def _cell(side: Side, row: str, metric: str, digits: int) -> str:
     r = side.results[(side.results.row == row) & (side.results.metric == metric)]
     if r.empty:
-        return "not complete"
+        return "not complete" if side.results[side.results.row == row].empty else "–"
     text = cell_number(r.iloc[0]["mean"], digits)
     d = side.differences[(side.differences.row == row) & (side.differences.metric == metric)]
     if d.empty:
@@ -88,7 +93,7 @@ def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
             kind = (better if d["mean"] > 0 else worse) if d.significant else none
             kind.append(f"{side.name} ({d['mean']:+.4f})")
             weak += [f"{name} on {side.name}" for name in (row, rows[0]) if name in side.unlearned]
-            if not side.groups_known or side.smallest_p >= ALPHA:
+            if not side.groups_known or not can_show(d):
                 blind.append(side.name)
         if not (better or worse or none):
             texts.append(f"{row}: nothing complete to compare.")
@@ -114,6 +119,7 @@ def twin_table(sides: Sequence[Side]) -> Table | None:
     for side in sides:
         for t in side.twins.to_dict("records"):
             said = "yes" if t["significant"] else "not shown" if t["possible"] else "cannot be shown"
+            said = f"learned poorly: {t['unlearned']} ({said})" if t["unlearned"] else said
             interval = f"{cell_number(t['low'], 4, '+')} to {cell_number(t['high'], 4, '+')}"
             numbers = [
                 cell_number(t["mean"], 4, "+"),
@@ -203,7 +209,7 @@ def write_over_datasets(
         against = cost_plot(sides, rows, folder / "figures")
         twin_forest = forest_plot(sides, rows, folder / "figures", twins=True) if twins else None
     blocks: list[Block] = [
-        Text(f"{counted(len(sides), 'dataset')}, {len(rows)} rows. Baseline: {rows[0]}."),
+        Text(f"{counted_datasets(sides)}, {len(rows)} rows. Baseline: {rows[0]}."),
         *(Text(text, emphasis=True) for text in verdicts),
         *_if(notes, Heading("What is missing"), Items(list(notes))),
         Heading("Results"),

@@ -9,10 +9,13 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from nnunet_attn.files import write_json
 from nnunet_attn.study.layout import Layout
+from nnunet_attn.study.markers import read_done
 from nnunet_attn.study.matrix import Matrix
 from nnunet_attn.study.outputs import SCORES
-from nnunet_attn.study.reporting import GROUPS_FILE, STUDY_FILE
+from nnunet_attn.study.reporting import CHANGED_FILE, STUDY_FILE, changed_since
+from nnunet_attn.study.study_file import GROUP_FILES
 
 OF_DATASET = {"raw": ("dataset.json", "manifest.json"), "preprocessed": ("dataset.json", "splits_final.json")}
 OF_MODEL = ("plans.json", "dataset.json", "dataset_fingerprint.json")
@@ -52,9 +55,12 @@ def archived_files(matrix: Matrix) -> Iterable[tuple[Path, str]]:
 def write_archive(matrix: Matrix, folder: Path) -> int:
     """Copy the files into an empty folder; returns their number. Files that do not exist yet are left out."""
     shutil.copyfile(matrix.study.file, folder / STUDY_FILE)
-    groups = matrix.study.report.get("groups")
-    if groups:
-        shutil.copyfile(Path(str(groups)), folder / GROUPS_FILE)
+    groups = str(matrix.study.report.get("groups", ""))
+    if groups.lower().endswith(GROUP_FILES):
+        shutil.copyfile(groups, folder / f"groups{Path(groups).suffix.lower()}")
+    changed = changed_since(matrix, read_done(matrix))
+    if changed:
+        write_json(folder / CHANGED_FILE, changed)
     count = 1
     for source, place in archived_files(matrix):
         target = folder / place

@@ -77,7 +77,7 @@ def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) ->
         where = ["--cores", "all"]
     gpus = max((job.gpus for job in matrix.jobs.values()), default=0)
     if gpus and not given.intersection(("--executor", "-e", "--profile", "--workflow-profile", "--resources", "--res")):
-        have = len(visible_gpus())
+        have = 1 if matrix.study.device == "mps" else len(visible_gpus())
         if have < gpus:
             raise UserError(f"device: cuda, but this machine has {have} GPUs and a training needs {gpus}; set device: "
                             "cpu, or run on Slurm: nnunet-attn study run ... -- --executor slurm --jobs 8")  # fmt: skip

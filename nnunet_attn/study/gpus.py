@@ -41,13 +41,16 @@ def lock_folder() -> Path:
 def free_gpus(count: int, say: Callable[[str], None]) -> Iterator[dict[str, str]]:
     """Reserve GPUs, waiting while all are taken; yields the environment variables for the job.
 
+    A Slurm job that was given as many as it needs has them for itself; of an allocation with more, each job takes some.
+
     Raises:
         UserError: this machine has too few.
     """
-    if count == 0 or "SLURM_JOB_ID" in os.environ:
+    slurm = os.environ.get("SLURM_JOB_ID")
+    gpus = visible_gpus() if count else []
+    if count == 0 or (slurm and len(gpus) <= count):
         yield {}
         return
-    gpus = visible_gpus()
     if len(gpus) < count:
         raise UserError(f"a training needs {count} GPU{'s' * (count > 1)}, and this machine has {len(gpus)}; set "
                         "device: cpu in the study, or run it on Slurm (-- --executor slurm)")  # fmt: skip
@@ -55,7 +58,7 @@ def free_gpus(count: int, say: Callable[[str], None]) -> Iterator[dict[str, str]
         taken: list[str] = []
         while True:
             for gpu in (g for g in gpus if g not in taken):
-                lock = Lock(lock_folder() / f"gpu_{gpu}.lock")
+                lock = Lock(lock_folder() / (f"slurm_{slurm}_gpu_{gpu}.lock" if slurm else f"gpu_{gpu}.lock"))
                 if lock.try_take(say) is None:
                     stack.callback(lock.release)
                     taken.append(gpu)

@@ -73,7 +73,7 @@ def run_job(matrix: Matrix, job_id: str) -> int:
             run = Run(matrix, job, log)
             run.lock = lock
             note_attempt(matrix.layout, job_id)
-            with free_gpus(job.gpus, log.say) as gpus:
+            with free_gpus(job.gpus if matrix.study.device == "cuda" else 0, log.say) as gpus:
                 run.environment |= gpus
                 facts = STEPS[job.kind](run)
             if job.kind == "train":

@@ -132,7 +132,7 @@ def _add_dataset(matrix: Matrix, index: int, choice: DatasetChoice, name: str, f
     plan = Job(f"plan/{name}", index, before)
     jobs[plan.id] = plan
     matrix.plans.append([])
-    gpus = study.device == "cuda"
+    gpus = study.device != "cpu"
     trained: dict[tuple[str, str, str], Row] = {}
     trainings: list[Job] = []
     predictions: list[Job] = []

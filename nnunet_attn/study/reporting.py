@@ -10,9 +10,10 @@ from unittest import mock
 from nnunet_attn.comparison.results import Fold, read_model
 from nnunet_attn.errors import UserError
 from nnunet_attn.study.layout import VARIABLES, Layout, find_layout
+from nnunet_attn.study.markers import Done, before_text, read_done
 from nnunet_attn.study.matrix import Matrix, Model, make_matrix
-from nnunet_attn.study.outputs import SCORES
-from nnunet_attn.study.study_file import read_study
+from nnunet_attn.study.outputs import read_json
+from nnunet_attn.study.study_file import GROUP_FILES, read_study
 from nnunet_attn.workers import in_parallel
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from nnunet_attn.comparison.over_datasets import Side
 
 STUDY_FILE = "study.yaml"  # name of the study file in an archive
-GROUPS_FILE = "groups.csv"
+CHANGED_FILE = "changed.json"  # trainings of an archive whose inputs have changed since
 
 
 def open_study(path: Path, folder: Path | None) -> Matrix:
@@ -36,8 +37,8 @@ def open_study(path: Path, folder: Path | None) -> Matrix:
         raise UserError(f"{path} holds no {STUDY_FILE}; give a study file, or a folder written by study archive")
     study = read_study(path / STUDY_FILE)
     datasets = tuple(dataclasses.replace(choice, splits=None, convert=None) for choice in study.datasets)
-    groups = path / GROUPS_FILE
-    report = study.report | ({"groups": groups} if groups.is_file() else {})
+    groups = [path / f"groups{suffix}" for suffix in GROUP_FILES if (path / f"groups{suffix}").is_file()]
+    report = study.report | ({"groups": str(groups[0])} if groups else {})
     layout = Layout(path.resolve(), *(path.resolve() / name for name in VARIABLES))
     return make_matrix(dataclasses.replace(study, datasets=datasets, report=report), layout)
 
@@ -51,7 +52,7 @@ class Task:
         dataset, configuration: What to compare.
         rows: The study's names of the rows, in the order of ``trainings``.
         trainings: ``TRAINER:PLANS:CONFIGURATION`` of all rows and repeats.
-        folds: Folds to use.
+        folds: Folds to use, as far as they are complete in every row.
         test: Folder of predictions of the test set by training.
         folder: Folder to write to.
         options: Options of the report.
@@ -80,7 +81,7 @@ def comparison_of(task: Task) -> "Comparison":
             task.trainings,
             folds=None if task.test else task.folds,
             test=task.test,
-            groups=str(options["groups"]) if options.get("groups") else options.get("patients"),
+            groups=options.get("groups"),
             tolerance=float(options.get("nsd_tolerance", 1.0)),
             voxels=bool(options.get("voxels", False)),
             surface=bool(options.get("surface", True)),
@@ -100,7 +101,7 @@ def compare_dataset(task: Task) -> tuple["Side", Path | None]:
         write_report(comparison, task.folder, published=bool(task.options.get("published", False)))
     side = make_side(comparison, dict(zip(comparison.names, task.rows, strict=True)))
     if task.test:
-        side.name += ", test set"
+        side.name, side.test = f"{side.name}, test set", True
     curves = task.folder / "figures" / "learning_curves.svg"
     return side, curves if curves.is_file() else None
 
@@ -135,8 +136,8 @@ def beside(matrix: Matrix, name: str) -> Matrix | None:
 def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[list[Model]], list[str], list[str]]:
     """The comparable part of a dataset: trainings by row, folds, and notes on what is left out.
 
-    Compared are the folds that are complete in the baseline and in every row with complete folds. A repeat without all
-    of them is left out.
+    Compared are the folds that are complete in the baseline and in every row with complete folds, each row taken by its
+    most complete repeat. A repeat without all of these folds is left out.
     """
     models: dict[tuple[int, int], Model] = {}
     for job in matrix.trainings:
@@ -146,12 +147,10 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
     if wanted is not None:
         complete = {key: folds & set(wanted) for key, folds in complete.items()}
     name, texts, notes = matrix.names[index], [row.text for row in matrix.study.rows], []
-    if not complete[0, 1]:
+    first = {row: max((complete[key] for key in models if key[0] == row), key=len) for row in range(len(texts))}
+    if not first[0]:
         return [], [], [f"{name}: the baseline {texts[0]} has no complete fold."]
-    first = {row: complete[row, 1] for row in range(len(texts))}
-    common = set.intersection(*(folds for folds in first.values() if folds & complete[0, 1]))
-    if not common:
-        common = complete[0, 1]
+    common = set.intersection(*(folds for folds in first.values() if folds & first[0])) or first[0]
     chosen = []
     for row, text in enumerate(texts):
         repeats = [key for key in models if key[0] == row]
@@ -169,6 +168,17 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
     return chosen, sorted(common, key=int), notes
 
 
+def changed_since(matrix: Matrix, done: Done) -> dict[str, list[str]]:
+    """By training, the inputs that changed since; an archive holds what was so when it was made."""
+    stored = read_json(matrix.layout.folder / CHANGED_FILE)
+    return stored if isinstance(stored, dict) else done.flags
+
+
+def _model_of(job: str) -> str:
+    """The model's folder in a training's id."""
+    return job.partition("/")[2].rpartition("/")[0] if job.startswith("train/") else ""
+
+
 def write_study_report(matrix: Matrix, folder: Path, *, folds: list[str] | None, processes: int) -> list[str]:
     """Write the reports of a study into ``folder``; returns the verdicts.
 
@@ -180,14 +190,14 @@ def write_study_report(matrix: Matrix, folder: Path, *, folds: list[str] | None,
         raise UserError("nothing to report yet: no dataset has a complete fold of the baseline and of another row. "
                         + " ".join(notes))  # fmt: skip
     results = list(in_parallel(compare_dataset, tasks, processes, "datasets"))
-    from nnunet_attn.report.over_datasets import counted, write_over_datasets
+    from nnunet_attn.report.over_datasets import counted_datasets, write_over_datasets
 
     study = matrix.study
     sides = [side for side, _ in results]
     pages = {side.name: f"{task.folder.name}/report.html" for side, task in zip(sides, tasks, strict=True)}
     curves = [(side.name, path) for side, path in results if path is not None]
     rows = [row.text for row in study.rows if any(row.text in side.rows for side in sides)]
-    title = f"{study.name}: {len(rows)} trainers on {counted(len(matrix.names), 'dataset')}"
+    title = f"{study.name}: {len(rows)} trainers on {counted_datasets(sides)}"
     return write_over_datasets(title, sides, rows, pages, notes, folder, curves)
 
 
@@ -195,20 +205,24 @@ def make_tasks(matrix: Matrix, folder: Path, folds: list[str] | None) -> tuple[l
     """The comparisons to make, and notes on what is missing."""
     tasks: list[Task] = []
     notes: list[str] = []
+    done = read_done(matrix)
+    flags = changed_since(matrix, done)
     for index, (name, choice) in enumerate(zip(matrix.names, matrix.study.datasets, strict=True)):
-        chosen, used, missing = choose(matrix, index, folds)
+        chosen, _, missing = choose(matrix, index, folds)
         notes += missing
         rows = [row.text for row, models in zip(matrix.study.rows, chosen, strict=False) if models]
         if len(rows) < 2:
             continue
         models = [model for of_row in chosen for model in of_row]
+        shown = {model.folder for model in models}
+        notes += [f"{before_text(job, what)}: {job}" for job, what in flags.items() if _model_of(job) in shown]
         task = Task(
             environment=matrix.layout.environment(),
             dataset=name,
             configuration=choice.configuration,
             rows=tuple(rows),
             trainings=tuple(f"{m.trainer}:{m.plans}:{m.configuration}" for m in models),
-            folds=tuple(used),
+            folds=tuple(folds or map(str, matrix.folds[index])),
             test=None,
             folder=folder / f"{name}__{choice.configuration}",
             options=matrix.study.report,
@@ -218,11 +232,11 @@ def make_tasks(matrix: Matrix, folder: Path, folds: list[str] | None) -> tuple[l
             continue
         predictions = {m: matrix.layout.folder / "predict" / m.folder for m in models}
         if (
-            all((path / SCORES).is_file() for path in predictions.values())
+            all(f"predict/{model.folder}" in done.markers for model in models)
             and (matrix.layout.raw / name / "labelsTs").is_dir()
         ):
             test = {f"{m.trainer}:{m.plans}:{m.configuration}": path for m, path in predictions.items()}
             tasks.append(dataclasses.replace(task, test=test, folder=folder / f"{name}__{choice.configuration}__test"))
         else:
-            notes.append(f"{name}: some predictions of the test set are missing.")
+            notes.append(f"{name}: predictions of the test set are missing, or older than their models.")
     return tasks, notes

@@ -256,6 +256,9 @@ def _check_fit(document: Document, row: Row, dataset: DatasetChoice) -> None:
 # ---- report ----------------------------------------------------------------------------------------------------------
 
 
+GROUP_FILES = (".csv", ".json")
+
+
 def _report(top: Reader) -> dict[str, Any]:
     """The options of the report, named like those of ``nnunet-attn compare``."""
     if "report" not in top.content:
@@ -263,10 +266,12 @@ def _report(top: Reader) -> dict[str, Any]:
     keys = ("published", "surface", "voxels", "nsd_tolerance", "patients", "groups")
     reader = Reader(top.document, top.content["report"], ("report",), keys)
     values = {key: reader.get(key, bool, "true or false") for key in ("published", "surface", "voxels")}
-    values["patients"] = reader.get("patients", str, "a regular expression or a JSON file")
-    if values["patients"] and values["patients"].endswith(".json"):
-        values["patients"] = str(reader.path("patients"))
-    values["groups"] = reader.path("groups")
+    if {"groups", "patients"} <= set(reader.content):
+        raise reader.error(("patients",), "patients is the earlier name of groups; give one of them")
+    for key in ("groups", "patients"):
+        rule = reader.get(key, str, "a CSV or JSON file, or a regular expression")
+        if rule is not None:
+            values["groups"] = str(reader.located(rule)) if rule.lower().endswith(GROUP_FILES) else rule
     values["nsd_tolerance"] = reader.get("nsd_tolerance", (int, float), "a number")
     if values["nsd_tolerance"] is not None and values["nsd_tolerance"] < 0:
         raise reader.error(("nsd_tolerance",), f"nsd_tolerance must not be negative, got {values['nsd_tolerance']}")

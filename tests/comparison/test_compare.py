@@ -391,8 +391,10 @@ def test_descriptions_may_differ_and_so_may_plans(two_rows):
     two_rows.add(f"{STOCK}:nnUNetResEncUNetMPlans", draw(np.random.default_rng(3), two_rows), batch=8)
     result = run((STOCK, f"{STOCK}:nnUNetResEncUNetMPlans", OURS))
     assert any("Unequal plans" in flag and "batch 8 (baseline 12)" in flag for flag in result.flags)
-    assert not any("default plans" in flag for flag in result.flags)
-    assert any("default plans" in flag for flag in run().flags)
+    assert not any("No baseline is" in flag for flag in result.flags)
+    assert any("No baseline is" in flag for flag in run().flags)
+    two_rows.add(f"{OURS}:nnUNetResEncUNetMPlans", draw(np.random.default_rng(4), two_rows))
+    assert any("No baseline is" in flag for flag in run((STOCK, f"{OURS}:nnUNetResEncUNetMPlans")).flags)
     plans = result.hashes["plans"]
     assert plans[STOCK] == plans[OURS] != plans[f"{STOCK}:nnUNetResEncUNetMPlans"]
 
@@ -402,6 +404,7 @@ def test_descriptions_may_differ_and_so_may_plans(two_rows):
     [
         ((STOCK,), {}, "two or more different rows"),
         ((STOCK, STOCK), {}, "two or more different rows"),
+        ((STOCK, f"{STOCK}:nnUNetPlans", OURS), {}, f"{STOCK} and {STOCK}:nnUNetPlans are one training"),
         ((STOCK, "nnUNetTrainerNobody"), {}, f"was this row trained.*holds {OURS}__nnUNetPlans__2d, {STOCK}__"),
         ((STOCK, OURS), {"folds": ["all"]}, "fold_all is validated on its own training cases"),
         ((STOCK, OURS), {"groups": r"case(\d+)"}, "gives no group for patient000_frame01"),
@@ -466,6 +469,12 @@ def test_schedule_recipe_and_budget_are_flagged(tree):
     assert "differs from nnUNetTrainer in optimiser, initial rate" in flags
     assert f"Not budget-matched: {OURS} has 2.0 times the epoch time of {STOCK}." in flags
     assert f"{OURS} starts from pretrained weights (encoder.pth)." in flags
+    turned = "\n".join(run((OURS, STOCK)).flags)
+    assert "starts from pretrained weights" not in turned, "of stock nothing is recorded"
+    for k in range(5):
+        (tree.fold(STOCK, k) / "nnunet_attn_run.json").write_text(json.dumps({"pretrained": "from scratch"}))
+    turned = "\n".join(run((OURS, STOCK)).flags)
+    assert f"The baseline {OURS} starts from pretrained weights (encoder.pth), unlike {STOCK}." in turned
     facts = result.facts
     assert facts[STOCK].epoch_seconds == 20.0  # the median, not the slow first epoch
     assert facts[OURS].hours == pytest.approx(5 * 320 / 3600)

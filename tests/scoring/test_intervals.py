@@ -57,6 +57,28 @@ def test_mean_of_classes_is_nnunets():
     assert with_two == found or (with_two.low, with_two.high) == (found.low, found.high)
 
 
+@pytest.mark.parametrize(("having", "least"), [(20, 0.93), (5, 0.93), (2, 0.88)])
+def test_a_class_that_few_groups_have_widens_the_interval(having, least):
+    """20 patients, five classes, one of them hard and rare."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(600):
+        values = 0.8 + rng.normal(0, 0.04, (20, 1)) + rng.normal(0, 0.05, (20, 5))
+        values[:, 0] = 0.8 + rng.normal(0, 0.25, 20)
+        values[having:, 0] = np.nan
+        found = mean_interval(values, np.arange(20))
+        hits += found.low <= 0.8 <= found.high
+    assert hits / 600 > least
+
+
+def test_no_interval_where_one_group_has_a_class():
+    values = np.random.default_rng(0).random((20, 2))
+    values[1:, 0] = np.nan
+    found = mean_interval(values, np.arange(20))
+    assert found.mean == pytest.approx((values[0, 0] + values[:, 1].mean()) / 2)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
 def test_an_interval_ends_where_the_values_do():
     """The mean of a few distances, one of them large: t alone would reach below 0."""
     distances = np.array([0.0, 1.0, 0.5, 40.0])

@@ -1,6 +1,7 @@
 """The report over datasets: numbers against what was computed by hand, and the same from an archive."""
 
 import csv
+import dataclasses
 import json
 import re
 import time
@@ -10,8 +11,12 @@ import pandas as pd
 import pytest
 
 from nnunet_attn.cli.main import main
+from nnunet_attn.comparison.over_datasets import mean_ranks
 from nnunet_attn.report.document import Table
 from nnunet_attn.report.latex import latex_table, latex_text
+from nnunet_attn.report.over_datasets import counted_datasets, twin_table, verdict_texts
+from nnunet_attn.study.markers import read_done, write_marker
+from nnunet_attn.study.reporting import choose, compare_dataset, make_tasks, open_study
 from tests.study.conftest import Small, add_dataset, log_text, own_folders
 
 STUDY = """\
@@ -144,6 +149,54 @@ def test_what_is_complete_so_far_is_reported_and_the_rest_named(study, tmp_path,
     assert main(["study", "report", str(study.file), "-o", str(tmp_path / "none"), "-np", "1"]) == 1
     assert "nothing to report yet" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_repeat_may_be_ahead_of_the_first_training(study, tmp_path):
+    """A row is there as soon as one of its trainings is, also the baseline."""
+    matrix = study.matrix()
+    for job in matrix.trainings:
+        if job.model.repeat == 1 and job.fold == 1 and job.model.row < 2 and job.dataset == 0:
+            (study.fold(job) / "validation" / "summary.json").unlink()
+    chosen, used, notes = choose(matrix, 0, None)
+    assert used == ["0", "1"]
+    assert [[model.repeat for model in row] for row in chosen] == [[2], [2], [1, 2]]
+    assert notes == [
+        "Dataset901_Blobs: nnUNetTrainer has 1 of 2 repeats.",
+        "Dataset901_Blobs: nnUNetTrainerDCAUNet has 1 of 2 repeats.",
+    ]
+
+
+def test_trainings_that_are_older_than_the_data_are_named_also_of_an_archive(study, tmp_path):
+    study.file.write_text(STUDY.replace("  - {dataset: 902, configuration: 2d}\n", ""))
+    matrix = study.matrix()
+    first = matrix.trainings[0]
+    (study.fold(first) / "checkpoint_final.pth").touch()
+    write_marker(matrix, first, {})
+    (study.layout.raw / "Dataset901_Blobs" / "labelsTr" / "case003.png").write_text("corrected")
+    assert read_done(matrix, hash_files=True).flags == {first.id: ["images or labels"]}
+    assert main(["study", "archive", str(study.file), "-o", str(tmp_path / "small")]) == 0
+    for source in (study.file, tmp_path / "small"):
+        matrix = open_study(source, None)
+        _, notes = make_tasks(matrix, tmp_path, None)
+        assert notes == [f"trained before images or labels changed: {first.id}"]
+
+
+def test_a_test_set_is_no_second_dataset(study, tmp_path):
+    tasks, _ = make_tasks(study.matrix(), tmp_path, None)
+    side, _ = compare_dataset(dataclasses.replace(tasks[0], folder=tmp_path / "one"))
+    test = dataclasses.replace(side, name=f"{side.name}, test set", test=True)
+    assert counted_datasets([side, test]) == "1 dataset, 1 test set"
+    assert mean_ranks([side, test], side.rows).datasets.tolist() == [1, 1, 1]
+
+
+def test_what_cannot_be_shown_or_was_not_learned_is_said(study, tmp_path):
+    tasks, _ = make_tasks(study.matrix(), tmp_path, None)
+    side, _ = compare_dataset(dataclasses.replace(tasks[0], folder=tmp_path / "one"))
+    few = dataclasses.replace(side, differences=side.differences.assign(smallest_p=0.1, significant=False))
+    assert all("On Dataset901_Blobs no difference could" in text for text in verdict_texts([few], side.rows))
+    weak = dataclasses.replace(side, twins=side.twins.assign(unlearned="nnUNetTrainerDCAUNet_noAttention"))
+    assert twin_table([side]).rows[0][-1] == "yes"
+    assert twin_table([weak]).rows[0][-1] == "learned poorly: nnUNetTrainerDCAUNet_noAttention (yes)"
 
 
 def test_latex_prints_what_stands_there():

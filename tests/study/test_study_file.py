@@ -78,6 +78,7 @@ WRONG = [
     ("  - nnUNetTrainer\n", "  - nnUNetTrainer_20epochs\n", 16, "nnUNetTrainer_20epochs occurs twice"),
     ("configuration: 2d", "configuration: 3d_fullres", 15, "takes 2D data, but dataset 27 is trained on 3d_fullres"),
     ("repeats: 3", "repeat: 3", 15, "unknown key repeat; did you mean repeats?"),
+    ("published: true", "groups: a.csv, patients: b.json", 20, "patients is the earlier name of groups"),
     ("repeats: 3", "gpus: 2", 15, "gpus needs device: cuda"),
     ("schedule: 10epochs_150iterations", "schedule: 10", 17, "schedule must be text like 100epochs"),
     ("schedule: 10epochs_150iterations", "schedule: 150iterations", 17, "schedule must be like 100epochs"),
