@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -202,6 +203,16 @@ def test_compare_on_a_test_set(trained, capsys):
     assert main([*arguments, tests[0], "--overwrite"]) == 1
     assert f"--test takes ROW=FOLDER for each row of --trainers: there is none for {ROWS[1]}" in capsys.readouterr().err
     assert json.loads((output / "comparison.json").read_text()) == content  # a failed run leaves the old report
+
+
+def test_unequal_ensembles_are_flagged_on_a_test_set(trained, capsys):
+    tests = [f"{row}={trained / 'test' / row}" for row in ROWS]
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-np", "1", "--test", *tests]
+    assert main([*arguments, "-o", str(trained / "a")]) == 0
+    assert "Unequal folds" not in capsys.readouterr().out
+    shutil.rmtree(trained / "nnUNet_results" / DATASET / f"{ROWS[1]}__nnUNetPlans__2d" / "fold_1")
+    assert main([*arguments, "-o", str(trained / "b")]) == 0
+    assert "Unequal folds are trained (stock: 0, 1; StockAdamW: 0)." in capsys.readouterr().out
 
 
 def test_groups_of_the_manifest_are_used_and_named(trained, capsys):
