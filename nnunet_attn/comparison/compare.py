@@ -12,6 +12,7 @@ from nnunet_attn.comparison.facts import Facts, measure_network, read_facts
 from nnunet_attn.comparison.flags import (
     data_flags,
     ensemble_flags,
+    fold_flags,
     learning_flags,
     repeat_flags,
     training_flags,
@@ -192,11 +193,12 @@ def compare(
     if measure:
         for row in rows:
             measure_network(row.model, facts[row.name])
-    unlearned = unlearned_classes(scores)
+    unlearned, twins = unlearned_classes(scores), find_twins(rows, scores, facts)
+    pairs = [(row.name, rows[0].name) for row in rows[1:]] + [(twin.row, twin.twin) for twin in twins]
     doubts = {
         "Learning": learning_flags(unlearned),
         "Data": data_flags(rows, wanted, used, found) + (ensemble_flags(rows) if test is not None else []),
-        "Repeats": repeat_flags(rows, unlisted_runs(models)),
+        "Repeats": fold_flags(scores, pairs) + repeat_flags(rows, unlisted_runs(models)),
         "Training": training_flags(rows, facts),
         "Files": list(gathered.unverified),
     }
@@ -216,7 +218,7 @@ def compare(
         summary=summary,
         differences=differences,
         verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned),
-        twins=find_twins(rows, scores, facts),
+        twins=twins,
         own_effects=find_own_effects(rows, scores, facts),
         doubts={subject: flags for subject, flags in doubts.items() if flags},
         hashes=hashes(models, used) | _file_hashes(name, gathered.references),

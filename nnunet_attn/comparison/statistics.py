@@ -39,6 +39,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def unequal_means_p(samples: Sequence[np.ndarray]) -> float | None:
+    """P of Alexander and Govern's test that samples, each with a variance of its own, have one mean.
+
+    None for fewer than two samples, or for one that has fewer than five values or is constant.
+    """
+    if len(samples) < 2 or any(len(sample) < 5 or np.ptp(sample) == 0 for sample in samples):
+        return None
+    return float(stats.alexandergovern(*samples).pvalue)
+
+
 @dataclass(frozen=True)
 class Difference:
     """Paired comparison of one row with the baseline on one quantity, candidate minus baseline.

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -543,6 +544,21 @@ def test_repeats_become_one_row(tree):
     assert any(f"One training per fold of {STOCK}:" in flag for flag in result.flags)
     table = result.scores.long_table()
     assert sorted(set(table[table.row == OURS].repeat)) == [1, 2, 3]
+
+
+def test_folds_that_disagree_are_named(tree):
+    """All patients of a fold share the luck of its training; an interval over patients does not know that."""
+    rng = np.random.default_rng(2)
+    tree.folds = [[c for c in tree.cases if int(c[7:10]) % 2 == k] for k in range(2)]
+    splits = [{"train": [c for c in tree.cases if c not in val], "val": val} for val in tree.folds]
+    (tree.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    lucky = np.array([[0.03 if int(case[7:10]) % 2 == 0 else -0.03] for case in tree.cases])
+    tree.add(STOCK, draw(rng, tree))
+    tree.add(f"{OURS}_noAttention", draw(rng, tree))
+    tree.add(OURS, draw(rng, tree) + lucky)
+    (flag,) = [f for f in run((STOCK, f"{OURS}_noAttention", OURS)).flags if f.startswith("Folds disagree more than")]
+    first, second = re.findall(r"(\w+) minus (\w+) \+0\.0\d+ in fold 0, -0\.0\d+ in fold 1 \(p < 0\.001\)", flag)
+    assert (first, second) == ((OURS, STOCK), (OURS, f"{OURS}_noAttention"))
 
 
 # ---- twins --------------------------------------------------------------------------------------------------------

@@ -11,11 +11,21 @@ from nnunet_attn.comparison.statistics import (
     is_significant,
     paired_difference,
     smallest_p,
+    unequal_means_p,
     wilcoxon_p,
 )
 from nnunet_attn.scoring.intervals import group_index, group_sums
 
 NAMES = np.arange(30)
+
+
+def test_samples_with_one_mean_are_told_from_others_as_often_as_said():
+    rng = np.random.default_rng(0)
+    p = [unequal_means_p([rng.normal(0, 1, 12), rng.normal(0, 3, 20), rng.normal(0, 2, 15)]) for _ in range(400)]
+    assert 0.03 < np.mean(np.array(p) < 0.05) < 0.07
+    assert unequal_means_p([rng.normal(0, 1, 12), rng.normal(3, 1, 12)]) < 1e-4
+    assert unequal_means_p([rng.normal(0, 1, 12)]) is None
+    assert unequal_means_p([rng.normal(0, 1, 12), np.zeros(12)]) is None
 
 
 def test_wilcoxon_is_scipys_with_ties_left_out():
