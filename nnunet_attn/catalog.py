@@ -163,7 +163,7 @@ FAMILIES = {
     "xattnres": Family(
         "XAttnRes",
         "arXiv:2604.03297",
-        "from the paper alone",
+        "from the paper alone; on nnU-Net's own networks our design",
         {
             "paper": "EMCAD's recipe, which the paper follows: AdamW 1e-4 at a constant rate, 300 epochs",
             "paperPictures": PICTURES_RECIPE,

@@ -38,7 +38,8 @@ HD95: 95th percentile of the pooled border distances of both directions (medpy's
 of the two directions' percentiles, which is another number). If only prediction or reference has the class, the value
 is the image's diagonal.
 
-ASSD: mean of the same pooled distances (medpy's definition), with the same rule for a class that only one has.
+ASSD: mean of the same pooled distances (medpy's definition since 0.5), with the same rule for a class that only one
+has.
 
 RVD: (predicted - reference volume) / reference volume, signed; negative if the prediction is too small. No value if the
 reference lacks the class.

@@ -35,7 +35,7 @@ PACKAGES = ("nnunet-attn", "numpy", "scipy", "SimpleITK")
 DEFINITIONS = {
     "HD95": "95th percentile of the pooled border distances of both directions (as medpy), in the unit of the spacing",
     "HD95_voxel": "HD95 with spacing 1",
-    "ASSD": "mean of the pooled border distances of both directions (as medpy), in the unit of the spacing",
+    "ASSD": "mean of the pooled border distances of both directions (as medpy since 0.5), in the unit of the spacing",
     "RVD": "(predicted - reference volume) / reference volume, signed; no value if the reference lacks the class",
     "ml_pred, ml_ref": "volumes in millilitres, if the files state a spacing",
     "NSD": "share of both borders' voxels within the tolerance of the other border, unweighted",

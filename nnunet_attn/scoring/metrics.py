@@ -10,7 +10,7 @@ distances ``d(a, B)`` from each border voxel ``a`` of one mask to the nearest bo
     RVD  = (|P| - |R|) / |R|, signed: negative if the prediction is too small (relative volume difference)
 
 HD95 in this form is medpy's, which the papers report; MONAI's is the larger of two 95th percentiles, another number.
-ASSD is medpy's, too: every border voxel counts alike, whereas the mean of two directed means weights both borders
+ASSD is medpy's since 0.5: every border voxel counts alike, whereas the mean of two directed means weights both borders
 alike. RVD is medpy's ravd. NSD counts border voxels without weights; the surface-distance package weights them by
 area, another number again.
 """
