@@ -2,7 +2,7 @@
 
 nnU-Net 2.8 looks for trainers in the folders that the environment variable ``nnUNet_extTrainer`` lists.
 ``register`` appends one folder to it. A value that is already there is kept, child processes inherit the result, and
-``NNUNET_ATTN_NO_AUTOLOAD=1`` switches all of it off. See "How nnU-Net finds the trainers" in the README.
+``NNUNET_ATTN_NO_AUTOLOAD=1`` switches all of it off. See "How nnU-Net finds the trainers" in docs/start.md.
 """
 
 import os

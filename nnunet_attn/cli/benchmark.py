@@ -3,8 +3,8 @@
 For each trainer: parameters, GMACs, seconds of a training step and of an inference pass, bytes kept for backward, and
 peak memory. The stock network is the one that nnU-Net plans for the same patch (isotropic spacing). Each network has a
 process of its own, in which it takes turns with a stock network; the best round of each counts, and the ratio of times
-is between these two. Stock nnU-Net itself is a row first and last: what its ratios differ from 1 is what the others may
-be off by. On the CPU the time is the process's CPU time; on a GPU it is wall time under fp16 autocast with a
+is between these two. Stock nnU-Net itself is a row first and last: its ratios' distance from 1 is how far off the
+others may be. On the CPU the time is the process's CPU time; on a GPU it is wall time under fp16 autocast with a
 GradScaler, as nnU-Net trains.
 
   nnunet-attn benchmark nnUNetTrainerDCAUNet --patch 256 224 --batch 2 -o dcau.csv

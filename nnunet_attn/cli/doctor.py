@@ -8,7 +8,7 @@ an epoch for each configuration, and the command that writes plans which fit whe
   nnunet-attn doctor 27 -tr nnUNetTrainerDCAUNet
 
 Memory comes from the network's own counts by a formula that gave 0.72 to 1.06 of what was measured for 21 networks on a
-CPU (on a GPU it is taken by half for autocast, which was not calibrated). Time comes from one step on one sample,
+CPU (on a GPU it is halved for autocast, which was not calibrated). Time comes from one step on one sample,
 scaled; how far it is off was not measured, and time to load data comes on top.
 """
 

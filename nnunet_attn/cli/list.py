@@ -1,9 +1,10 @@
 """List the trainers: network, paper, parameters, GMACs, ablations.
 
-Every name also takes, in this order, a recipe (_SGD: stock nnU-Net's optimiser and schedule; _paper: the paper's) and
-a schedule (_<N>epochs[_<M>iterations]), for example nnUNetTrainerDCAUNet_SGD_100epochs. GMACs are 1e9
-multiply-accumulates of one forward pass at the size shown. "library version": the network is another library's, which
-comes with an extra of this package. Trainers of other packages stand at the end, each with its package.
+Every name also takes, in this order, a recipe (_SGD: stock nnU-Net's optimiser and schedule; _paper: the paper's), an
+initial learning rate (_lr1e3: 1e-3), a schedule (_<N>epochs[_<M>iterations]) and the number of a repeat (_run2, _run3),
+for example nnUNetTrainerDCAUNet_SGD_100epochs. GMACs are 1e9 multiply-accumulates of one forward pass at the size
+shown. "library version": the network is another library's, which comes with an extra of this package. Trainers of other
+packages stand at the end, each with its package.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The whole job in one command: convert, plan, preprocess, train, predict, score, draw, compare.
 
 Stock nnU-Net and DCAU-Net train with the same short schedule, on data that is made on the spot: a cardiac phantom in
-ACDC's own layout, so that the real converter runs. Two to three minutes on two CPU cores. It shows that the set-up
+ACDC's own layout, so that the real converter runs. About four minutes on two CPU cores. It shows that the set-up
 works and that both networks learn; a run this short compares nothing.
 
 Everything happens in one folder (-o; by default a fresh one, which is printed): nnU-Net's three folders, the log of all
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nnunet_attn import command_options as shared
 
-HELP = "the whole job on made-up data, from conversion to the report (2 to 3 minutes, no GPU needed)"
+HELP = "the whole job on made-up data, from conversion to the report (about four minutes, no GPU needed)"
 TRAINERS = ("nnUNetTrainer", "nnUNetTrainerDCAUNet")
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--quick", action="store_true",
-        help="only that everything runs, in less than a minute: few cases, a tiny plan, one epoch; nothing is learned",
+        help="check that everything runs in under a minute: few cases, a tiny plan, one epoch; nothing is learned",
     )  # fmt: skip
     parser.add_argument(
         "--source", metavar="PATH", type=Path,

@@ -4,7 +4,7 @@ from nnunet_attn.trainer_names import parse_trainer_name
 
 COMMON = (
     (
-        "nnU-Net draws slices at random, each case alike and a third of them so that they hold foreground; the papers "
+        "nnU-Net draws slices at random, cases equally often and a third of the slices with foreground; the papers "
         "pass over all slices once an epoch, so an epoch here has as many steps, not the same slices"
     ),
     "the Dice loss is nnU-Net's: background left out, plain denominators",
@@ -20,8 +20,8 @@ FAMILY = {
             "names none"
         ),
         (
-            "the encoder starts from scratch unless NNUNET_ATTN_PRETRAINED names a file: the paper's ImageNet weights "
-            "are not public"
+            "the encoder starts from scratch unless NNUNET_ATTN_PRETRAINED names weights of the same encoder "
+            "(DCAU-Net's; for DiffCA nnU-Net's): the paper's ImageNet weights are not public"
         ),
         "the paper does not say which epoch it scores; the study files take the last",
     ),

@@ -151,7 +151,7 @@ def logits(subject: Subject) -> str | None:
         return None
     raise CheckFailed(
         f"the output looks like that of a {kind}: all values between 0 and 1" + (", sum 1" * (kind == "softmax")),
-        f"Take the {kind} out: nnU-Net's loss and prediction apply it to logits, twice makes the loss flat.",
+        f"Take the {kind} out: nnU-Net applies it to the logits itself; twice flattens the loss.",
     )
 
 
