@@ -4,14 +4,18 @@ Black and white masks come with grey borders from resizing and from JPEG: they a
 manifest records the share of grey pixels. Refused as not black and white are a mask with more than a quarter of grey
 pixels, and a dataset in which most masks have more than 2 % of pixels near the threshold. Alpha is ignored; RGB with
 equal channels counts as grey; palettes are looked up.
+
+Refused is also a lossless mask that seems to hold labels, since a threshold would merge them: few values, one of them
+grey over an area, not only along borders as after resizing.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from nnunet_attn.dataset_conversion.pictures import encode_pair, open_picture, orientation, refuse_deep
 from nnunet_attn.dataset_conversion.sources import Content, File
@@ -21,6 +25,9 @@ MOST_GREY = 0.25  # share of pixels that are neither black nor white, in one mas
 NEAR = (96, 160)  # grey values near the threshold
 MOST_NEAR = 0.02  # share of pixels near the threshold, in most masks of a dataset
 BLACK_IN_JPEG = 16  # highest value that compression may turn black into
+MOST_LABELS = 8  # different values of a mask of labels; borders and compression leave more, or no areas
+# grey values that may be labels; CVC-ClinicDB's black and white masks hold blots of 9 to 20
+LABEL_VALUES = {*range(1, 4), *range(32, 224)}
 EMPTY, FULL = "masks without foreground", "masks of foreground alone"
 
 Facts = dict[str, float | str]
@@ -59,6 +66,14 @@ def _counted(label: np.ndarray) -> Counter[str]:
     return Counter({EMPTY: int(not label.any()), FULL: int(label.all())})
 
 
+def _grey_areas(grey: np.ndarray, values: Sequence[int]) -> list[int]:
+    """The values of labels in a lossless mask: grey values that fill a square of 3 x 3 pixels, if values are few."""
+    if not 2 < len(values) <= MOST_LABELS:
+        return []
+    square = np.ones((3, 3))
+    return [v for v in values if v in LABEL_VALUES and ndimage.binary_erosion(grey == v, square).any()]
+
+
 def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
     """A black and white mask as labels 0 and 1, with counted remarks for the user and facts for the manifest.
 
@@ -66,7 +81,7 @@ def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
         content: The file: grey, palette, RGB or 1-bit, with 0 and 255, or 0 and 1.
 
     Raises:
-        UserError: The mask holds other values, or too many grey ones.
+        UserError: The mask holds other values, too many grey ones, or labels.
     """
     picture = open_picture(content)
     lossy = picture.info["lossy"]
@@ -80,6 +95,11 @@ def read_mask(content: Content) -> tuple[np.ndarray, Counter[str], Facts]:
         raise UserError(
             f"{content} is not a black and white mask: no pixel is above 127, and not all are 0 ({found}); for masks "
             "of labels see 'nnunet-attn convert pictures --labels'"
+        )
+    if not lossy and _grey_areas(grey, values):
+        raise UserError(
+            f"{content} is not a black and white mask: it has areas of grey, as masks of labels have (the values "
+            f"{values}); name them, see 'nnunet-attn convert pictures --labels'"
         )
     label, between = (grey > 127).astype(np.uint8), int(histogram[1:255].sum())
     if between > MOST_GREY * grey.size:

@@ -1,6 +1,7 @@
 """Every kind of picture and mask is read right or refused with the reason."""
 
 import io
+import re
 import struct
 import zlib
 
@@ -205,11 +206,32 @@ def test_grey_borders_are_thresholded_up_to_a_quarter_of_a_mask():
     label, counts = read_mask(content(grey))
     np.testing.assert_array_equal(label, grey > 127)
     assert counts == {"grey": round(4 / grey.size, 6)}
-    grey[:3] = 50
+    grey[:3] = np.arange(24) % 2 * 10 + 50
     read_mask(content(grey))
     grey[12:14] = 50
-    with pytest.raises(UserError, match=r"32\.3% of its pixels .* \(7 different values\); at most 25%"):
+    with pytest.raises(UserError, match=r"32\.3% of its pixels .* \(8 different values\); at most 25%"):
         read_mask(content(grey))
+
+
+@pytest.mark.parametrize("values", [(128,), (127,), (85, 170), (1,), (40, 80, 120, 160, 200)])
+def test_masks_of_labels_are_not_thresholded(values):
+    grey = np.zeros((64, 64), np.uint8)
+    grey[30:60, 30:60] = 255
+    for i, value in enumerate(values):
+        grey[4:10, 10 * i : 10 * i + 6] = value
+    expected = re.escape(f"areas of grey, as masks of labels have (the values {sorted({0, *values, 255})})")
+    with pytest.raises(UserError, match=f"{expected}.*--labels"):
+        read_mask(content(grey))
+
+
+def test_masks_of_few_greys_along_borders_or_as_dark_blots_are_thresholded():
+    large = np.zeros((65, 65), np.uint8)
+    large[17:40, 21:52] = 255
+    halved = Image.fromarray(large[:64, :64]).reduce(2)  # means of four pixels
+    assert len(halved.getcolors()) == 4
+    np.testing.assert_array_equal(read_mask(content(halved))[0], np.array(halved) > 127)
+    large[50:55, 10:20] = 11  # as in CVC-ClinicDB
+    np.testing.assert_array_equal(read_mask(content(large))[0], large == 255)
 
 
 def facts(*shares: float, values: str = "0 and 255") -> dict:
