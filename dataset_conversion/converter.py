@@ -172,7 +172,7 @@ class Converter:
         name = self.folder_name(name, wanted.input_size)
         target, preprocessed = target_folder(name, dataset_id, raw_folder, preprocessed_folder)
         with one_line(target, kept=""):
-            refuse_existing(target, overwrite)
+            refuse_existing(target, overwrite, _inputs(source, wanted))
             with tempfile.TemporaryDirectory() as scratch:
                 found, folds = self._prepare(_paths(source), Path(scratch), target, preprocessed, wanted)
         return target, self._record(found, folds, wanted)
@@ -210,7 +210,7 @@ class Converter:
         wanted = Choices(**choices)
         name = self.folder_name(name, wanted.input_size)
         target, preprocessed = target_folder(name, dataset_id, raw_folder, preprocessed_folder)
-        with one_line(target), complete_folder(target, overwrite=overwrite) as folder:
+        with one_line(target), complete_folder(target, overwrite=overwrite, inputs=_inputs(source, wanted)) as folder:
             scratch = folder / ".scratch"
             scratch.mkdir()
             found, folds = self._prepare(_paths(source), scratch, target, preprocessed, wanted)
@@ -221,8 +221,6 @@ class Converter:
     def _prepare(
         self, paths: list[Path], scratch: Path, target: Path, preprocessed: Path | None, choices: Choices
     ) -> tuple[Found, Folds]:
-        if any(path.resolve().is_relative_to(target.resolve()) for path in paths):
-            raise UserError(f"SOURCE lies in {target}, where the dataset will be written; move it elsewhere first")
         if choices.input_size is not None:
             check_input_size(choices.input_size, paths)
         found = self.find(open_sources(paths, scratch), choices)
@@ -339,3 +337,7 @@ class Converter:
 
 def _paths(source: Path | str | Sequence[Path | str]) -> list[Path]:
     return [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
+
+
+def _inputs(source: Path | str | Sequence[Path | str], choices: Choices) -> list[Path | str]:
+    return [*_paths(source), *([choices.groups] if choices.groups else [])]

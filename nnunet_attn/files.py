@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +68,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def _sibling(path: Path, kind: str) -> Path:
+    path = Path(os.path.abspath(path))  # "." has no name
     return path.with_name(f".{path.name}.{kind}")
 
 
@@ -88,26 +89,35 @@ def put_back(path: Path) -> None:
         _remove(_sibling(path, left))
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise UserError if ``path`` exists, or comes back at the next start, and must not be replaced."""
+def refuse_existing(path: Path, overwrite: bool, inputs: Iterable[Path | str] = ()) -> None:
+    """Raise UserError if ``path`` exists, or comes back at the next start, and must not be replaced.
+
+    Args:
+        path: The folder to write.
+        overwrite: Whether it may be replaced.
+        inputs: Files and folders that must not be replaced with it; names of nothing are passed over.
+    """
+    for given in inputs:
+        if os.path.exists(given) and Path(given).resolve().is_relative_to(Path(path).resolve()):
+            raise UserError(f"the input {given} lies in {path}, which the output would replace; keep them apart")
     if not overwrite and (os.path.lexists(path) or os.path.lexists(_sibling(path, "replaced"))):
         raise UserError(f"{path} exists already; remove it, or give --overwrite to replace it")
 
 
 @contextmanager
-def complete_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def complete_folder(path: Path, *, overwrite: bool = False, inputs: Iterable[Path | str] = ()) -> Iterator[Path]:
     """Yield an empty temporary sibling of ``path`` to fill; it becomes ``path`` if nothing was raised.
 
     What a killed earlier run left is put back or removed first. Where ``path`` is a symbolic link the new folder takes
     the place of the link, and what the link points to stays as it is.
 
     Raises:
-        UserError: ``path`` exists and ``overwrite`` is False.
+        UserError: ``path`` exists and ``overwrite`` is False, or one of ``inputs`` lies in it.
         OSError: it cannot be written; the folder that was there is still there, or comes back at the next start.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))  # "." cannot be renamed
     put_back(path)
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, inputs)
     temporary, replaced, discarded = (_sibling(path, kind) for kind in ("partial", "replaced", "discarded"))
     temporary.mkdir(parents=True)
     try:

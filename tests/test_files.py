@@ -54,6 +54,34 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
     assert names(tmp_path) == ["target"]
 
 
+def test_an_input_is_never_replaced(tmp_path):
+    model = tmp_path / "model"
+    fill(model, "old")
+    (tmp_path / "link").symlink_to(model)
+    for output, given in ((model, model), (tmp_path, model), (model, model / "a.txt"), (model, tmp_path / "link")):
+        with (
+            pytest.raises(UserError, match=r"the input .* lies in .*, which the output would replace"),
+            complete_folder(output, overwrite=True, inputs=[given]),
+        ):
+            pass
+    assert content(model) == "old"
+    with complete_folder(model / "inside", inputs=[model, tmp_path / "absent", "(p[0-9]+)"]) as temporary:
+        fill(temporary, "new")
+    assert content(model / "inside") == "new"
+
+
+def test_the_current_folder_can_be_replaced(tmp_path, monkeypatch):
+    target = tmp_path / "target"
+    fill(target, "old")
+    monkeypatch.chdir(target)
+    with pytest.raises(UserError, match="exists already"), complete_folder("."):
+        pass
+    with complete_folder(".", overwrite=True) as temporary:
+        fill(temporary, "new")
+    assert content(target) == "new"
+    assert names(tmp_path) == ["target"]
+
+
 @pytest.mark.parametrize("failing", [1, 2, 3])
 def test_no_failing_rename_loses_the_folder(tmp_path, monkeypatch, failing):
     target = tmp_path / "target"

@@ -77,18 +77,23 @@ def run(options: argparse.Namespace) -> int:
     from nnunet_attn.report.report import write_report
     from nnunet_attn.report.tables import Tables
     from nnunet_attn.report.verdict import verdict_table
-    from nnunet_attn.scoring.folders import find_dataset
+    from nnunet_attn.scoring.folders import find_dataset, nnunet_folder
 
     if options.nsd_tolerance < 0:
         raise UserError(f"--nsd-tolerance must not be negative, got {options.nsd_tolerance}")
-    output = options.output or Path(f"compare_{find_dataset(options.dataset)}_{options.configuration}")
-    with complete_folder(output, overwrite=options.overwrite) as folder:
+    dataset = find_dataset(options.dataset)
+    output = options.output or Path(f"compare_{dataset}_{options.configuration}")
+    test = rows_and_folders(options.test) if options.test else None
+    folders = [nnunet_folder(f"nnUNet_{part}", dataset) for part in ("raw", "preprocessed", "results")]
+    models = folders[-1].glob("*__*__*") if folders[-1] else ()
+    inputs = [path for path in (*folders, *models, *(test or {}).values(), options.references, options.groups) if path]
+    with complete_folder(output, overwrite=options.overwrite, inputs=inputs) as folder:
         comparison = compare(
             options.dataset,
             options.configuration,
             options.trainers,
             folds=options.folds,
-            test=rows_and_folders(options.test) if options.test else None,
+            test=test,
             references=options.references,
             groups=options.groups,
             tolerance=options.nsd_tolerance,

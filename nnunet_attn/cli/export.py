@@ -47,7 +47,7 @@ def export(options: argparse.Namespace) -> int:
     from nnunet_attn.training.trained_model import read_model
 
     check_packages()
-    refuse_existing(options.output, options.overwrite)
+    refuse_existing(options.output, options.overwrite, [options.model])
     model = read_model(options.model, options.folds, options.checkpoint)
     differences = export_model(model, options.output, overwrite=options.overwrite)
     print(options.output)

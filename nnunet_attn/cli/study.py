@@ -107,8 +107,10 @@ def _from_small_files(options: argparse.Namespace) -> int:
     from nnunet_attn.study.reporting import open_study, write_study_report
 
     matrix = open_study(options.study, options.folder)
+    layout = matrix.layout
+    inputs = [options.study, layout.folder, layout.raw, layout.preprocessed, layout.results]
     if options.action == "archive":
-        with complete_folder(options.output, overwrite=options.overwrite) as folder:
+        with complete_folder(options.output, overwrite=options.overwrite, inputs=inputs) as folder:
             count = write_archive(matrix, folder)
         print(f"{count} files in {options.output}; nnunet-attn study report {options.output} makes the report of them")
         return 0
@@ -119,8 +121,9 @@ def _from_small_files(options: argparse.Namespace) -> int:
         "published": options.published or None,
     }
     matrix.study.report.update({key: value for key, value in given.items() if value is not None})
-    output = options.output or matrix.layout.folder / "report"
-    with complete_folder(output, overwrite=options.overwrite or options.output is None) as folder:
+    output = options.output or layout.folder / "report"
+    overwrite = options.overwrite or options.output is None
+    with complete_folder(output, overwrite=overwrite, inputs=inputs) as folder:
         verdicts = write_study_report(matrix, folder, folds=options.folds, processes=options.processes)
     print("\n".join(verdicts))
     print(f"Report: {output / 'report.html'}")

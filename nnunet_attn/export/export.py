@@ -98,7 +98,7 @@ def export_model(model: TrainedModel, output: Path, *, overwrite: bool = False) 
     check_exportable(model)
     shape = (model.input_channels, *(int(n) for n in model.configuration_manager.patch_size))
     differences = {}
-    with complete_folder(output, overwrite=overwrite) as folder:
+    with complete_folder(output, overwrite=overwrite, inputs=[model.folder]) as folder:
         files = {fold: folder / f"fold_{fold}.onnx" for fold in model.folds}
         for fold, file in tqdm(files.items(), desc="folds", disable=None):
             network = model.network(fold)

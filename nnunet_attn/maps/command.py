@@ -167,7 +167,8 @@ def write_maps(
         cases = find_cases(images, content["file_ending"])
     except SystemExit as error:
         raise UserError(str(error).removeprefix("predict.py: error: ")) from error
-    with complete_folder(output, overwrite=overwrite) as folder:
+    inputs = [model_folder, *images, *(file for files in cases.values() for file in files)]
+    with complete_folder(output, overwrite=overwrite, inputs=inputs) as folder:
         rows: list[tuple] = []
         pictures: list[Block] = []
         for case, files in tqdm(cases.items(), desc="cases", disable=None):

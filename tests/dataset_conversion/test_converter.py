@@ -78,9 +78,14 @@ def test_existing_dataset_is_kept_unless_told(acdc_source, nnunet_folders):
 def test_source_inside_the_target_is_refused(acdc_source, nnunet_folders):
     inside = nnunet_folders / "Dataset027_ACDC" / "download"
     shutil.copytree(acdc_source, inside)
-    with pytest.raises(UserError, match="SOURCE lies in"):
+    with pytest.raises(UserError, match=r"download lies in .*Dataset027_ACDC, which the output would replace"):
         acdc.convert(inside, 27, overwrite=True)
     assert (inside / "training").is_dir()
+    groups = inside.parent / "groups.csv"
+    groups.write_text("case,patient\n")
+    with pytest.raises(UserError, match=r"groups\.csv lies in"):
+        acdc.convert(acdc_source, 27, overwrite=True, groups=groups)
+    assert groups.is_file()
 
 
 def test_older_preprocessed_folds_must_agree(acdc_source, nnunet_folders):

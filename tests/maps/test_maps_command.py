@@ -74,6 +74,10 @@ def test_3d(volumes_3d, tmp_path, capsys):
     assert main([*command, "--overwrite", "--point", "99", "4", "5"]) == 1
     assert "voxel (99, 4, 5) (x, y, z) lies outside" in capsys.readouterr().err
     assert (output / "maps.html").is_file()  # what was there stays
+    for inputs in (model, model.parent, image.parent):
+        assert main(["maps", str(model), str(image.parent), "-o", str(inputs), "--overwrite"]) == 1
+        assert f"lies in {inputs}, which the output would replace" in capsys.readouterr().err
+    assert image.is_file()
 
     stock = untrained(data, "nnUNetTrainer")
     assert main(["maps", str(stock), str(image), "-o", str(tmp_path / "stock")]) == 1
