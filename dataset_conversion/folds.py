@@ -58,13 +58,22 @@ def split_by_parts(**sizes: Sequence[int]) -> SplitRule:
 def split_by_tenths(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
     """80 % training, 10 % validation, 10 % test cases, drawn by us with a fixed seed; never divides a group.
 
+    Of ten bins, test and validation get those nearest to a tenth of the cases; bins of one group, and those smaller
+    than half a tenth, only where there are no others.
+
     Raises:
         UserError: There are fewer than ten groups.
     """
     groups = Counter(case.group for case in cases)
     if len(groups) < 10:
         raise UserError(f"the 8-1-1 split needs at least ten groups of cases; SOURCE has {len(groups)}")
-    test, val, *_ = balanced(groups, 10)
+    tenth = len(cases) / 10
+
+    def unfit(names: list[str]) -> tuple[bool, float]:
+        size = sum(groups[name] for name in names)
+        return len(names) == 1 or size < tenth / 2, abs(size - tenth)
+
+    test, val, *_ = sorted(balanced(groups, 10), key=unfit)
     parts = dict.fromkeys(test, "test") | dict.fromkeys(val, "val")
     return [replace(case, part=parts.get(case.group, "train")) for case in cases], []
 
@@ -83,16 +92,22 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
 
 
 def leaks(cases: Sequence[Case]) -> list[str]:
-    """Warnings: test cases whose group is also trained on, and a split without training cases."""
+    """Warnings: test cases whose group is also trained on, parts of one group, a split without training cases."""
     learned = {case.group for case in cases if case.part != "test"}
     if not learned:
         return ["there are test cases only: predict them with a model that was trained on another dataset"]
+    warnings = []
     shared = {case.group for case in cases if case.part == "test"} & learned
-    if not shared:
-        return []
-    count = sum(case.part == "test" and case.group in shared for case in cases)
-    text = f"{count} test cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
-    return [f"this split leaks: {text}"]
+    if shared:
+        count = sum(case.part == "test" and case.group in shared for case in cases)
+        text = f"{count} test cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
+        warnings.append(f"this split leaks: {text}")
+    for part, name in (("val", "validation"), ("test", "test")):
+        groups = [case.group for case in cases if case.part == part]
+        if len(groups) > 1 and len(set(groups)) == 1:
+            text = f"all {len(groups)} {name} cases are of one group ({groups[0]})"
+            warnings.append(f"{text}: a score on them is its score")
+    return warnings
 
 
 def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool = False) -> list[dict[str, list[str]]]:

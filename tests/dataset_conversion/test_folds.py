@@ -7,7 +7,7 @@ import pytest
 from nnunet_attn.cli.main import main
 from nnunet_attn.dataset_conversion import acdc
 from nnunet_attn.dataset_conversion.cases import Case
-from nnunet_attn.dataset_conversion.folds import balanced, make_folds, split_by_lists
+from nnunet_attn.dataset_conversion.folds import balanced, leaks, make_folds, split_by_lists, split_by_tenths
 from nnunet_attn.errors import UserError
 
 
@@ -43,6 +43,30 @@ def test_split_by_lists():
     cases, missing = rule([case("a1", "a"), case("b1", "b")])
     assert [c.name for c in cases] == ["a1"]
     assert missing == ["c"]
+
+
+def parts_of(frames: list[int]) -> dict[str, tuple[int, int]]:
+    """Numbers of cases and groups in each part of the 8-1-1 split of sequences of so many frames."""
+    cases = [case(f"{i:02d}_{frame}", f"sequence{i:02d}") for i, n in enumerate(frames, 1) for frame in range(n)]
+    found, _ = split_by_tenths(cases)
+    parts = {part: [c.group for c in found if c.part == part] for part in ("train", "val", "test")}
+    return {part: (len(groups), len(set(groups))) for part, groups in parts.items()}
+
+
+COLONDB = [38, 22, 16, 20, 21, 51, 7, 20, 48, 5, 55, 20, 20, 10, 27]  # the published sequences
+
+
+def test_tenths_have_a_tenth_of_the_cases_and_several_groups_if_possible():
+    assert parts_of(COLONDB) == {"train": (304, 11), "val": (36, 2), "test": (40, 2)}
+    first = [38, 22, 16, 0, 21, 51, 7, 0, 48, 5, 55, 0, 0, 10, 27]  # the first release
+    assert parts_of(first) == {"train": (235, 9), "val": (38, 1), "test": (27, 1)}
+    assert parts_of([1] * 1000) == {"train": (800, 800), "val": (100, 100), "test": (100, 100)}
+
+
+def test_a_part_of_one_group_is_told():
+    cases = [case("a1", "a"), case("b1", "b", "val"), case("c1", "c", "test"), case("c2", "c", "test")]
+    assert leaks(cases) == ["all 2 test cases are of one group (c): a score on them is its score"]
+    assert leaks(cases[:3]) == []
 
 
 def test_number_of_folds():
