@@ -41,9 +41,17 @@ def class_names(model: TrainedModel) -> dict[int, str]:
     return {value: name for value, name in names.items() if value != 0}
 
 
-def nifti_geometry(geometry: Mapping, shape: Sequence[int]) -> dict:
-    """The geometry for writing a map of shape (z, y, x); pictures get voxel size 1."""
-    if "affine" in geometry or "spacing" not in geometry:
+def nifti_geometry(geometry: Mapping) -> dict:
+    """The geometry for writing a map with ITK; pictures get voxel size 1.
+
+    Nibabel's axes point right, anterior and superior (RAS), those of ITK left, posterior and superior (LPS).
+    """
+    if "affine" in geometry:
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry["affine"]
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        direction = affine[:3, :3] / spacing
+        return {"spacing": spacing.tolist(), "origin": affine[:3, 3].tolist(), "direction": direction.ravel().tolist()}
+    if "spacing" not in geometry:
         return {"spacing": (1.0, 1.0, 1.0), "origin": (0.0, 0.0, 0.0), "direction": tuple(np.eye(3).ravel())}
     return dict(geometry)
 
@@ -57,7 +65,7 @@ def write_case(case: str, found: CaseMaps, model: TrainedModel, content: dict, f
     covered = from_preprocessed(found.covered.astype(np.float32), found.back, content) > 0.5
     regions = regions_of(found.labels, class_names(model), covered)
     rows = list(numbers_of(case, found))
-    geometry = nifti_geometry(found.geometry, found.labels.shape)
+    geometry = nifti_geometry(found.geometry)
     if volumes:
         (folder / case).mkdir()
         write_volume(found.labels, folder / case / "prediction.nii.gz", geometry)

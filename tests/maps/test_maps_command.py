@@ -16,7 +16,7 @@ from nnunet_attn.catalog import ENTRIES
 from nnunet_attn.cli.main import main
 from nnunet_attn.export import predict
 from nnunet_attn.export.description import describe
-from nnunet_attn.maps.command import border_table, lambda_table, read_rows
+from nnunet_attn.maps.command import border_table, lambda_table, nifti_geometry, read_rows
 from nnunet_attn.maps.tables import COLUMNS, regions_of
 from nnunet_attn.maps.volume import map_case
 from nnunet_attn.training.trained_model import read_model
@@ -114,6 +114,22 @@ def test_a_slice_needs_only_its_tiles(volumes_3d, tmp_path):
     found = map_case(model.network("0"), files, content, slice_index=11, progress=False)
     assert found.covered[11].all()
     assert found.point[0] == 11
+
+
+def test_maps_of_images_read_by_nibabel_lie_where_the_image_does(tmp_path):
+    image = sitk.GetImageFromArray(np.arange(60.0).reshape(3, 4, 5))
+    image.SetSpacing((0.5, 0.75, 2.5))
+    image.SetOrigin((10.0, -20.0, 30.0))
+    turn = sitk.Euler3DTransform((0.0, 0.0, 0.0), 0.1, -0.2, 0.3)
+    image.SetDirection((np.reshape(turn.GetMatrix(), (3, 3)) @ np.diag([1.0, -1.0, 1.0])).ravel().tolist())
+    sitk.WriteImage(image, tmp_path / "image.nii")
+    values, _, geometry = predict.read_nifti(tmp_path / "image.nii")
+    predict.write_volume(values[0], tmp_path / "map.nii.gz", nifti_geometry(geometry))
+    expected, written = (sitk.ReadImage(tmp_path / name) for name in ("image.nii", "map.nii.gz"))
+    for about in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(written, about)(), getattr(expected, about)(), atol=1e-5)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(expected))
+    assert nifti_geometry({})["spacing"] == (1.0, 1.0, 1.0)  # a picture
 
 
 def test_regions():
