@@ -11,8 +11,6 @@ from nnunet_attn.architectures.encoders import PVT_V2_B2, PVT_V2_B2_WIDTHS, pvt_
 from nnunet_attn.blocks.multi_scale_conv_attention import EUCB, LGAG, MSCAM, SAB
 from nnunet_attn.blocks.resize import resize
 
-MULTIPLE = 32  # the encoder's total stride
-
 
 class Ungated(nn.Module):
     """Passes the encoder's map, in the place of the gate LGAG."""
@@ -101,6 +99,7 @@ class PVTNetwork(nn.Module):
     Shape: (B, input_channels, H, W) -> (B, num_classes, H, W), one or a list
     """
 
+    multiple = 32  # the encoder's total stride
     timm_encoder = PVT_V2_B2
     pretrained_names = staticmethod(pvt_v2_names)
 
@@ -114,7 +113,7 @@ class PVTNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         logits = self.decoder(self.encoder(self.stem(x) if self.uses_stem else x))
         if isinstance(logits, list):
             return [maps[..., :height, :width] for maps in logits]

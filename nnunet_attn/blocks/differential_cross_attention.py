@@ -126,11 +126,18 @@ class WindowCrossAttention(nn.Module):
             return tuple(grid)
         return tuple(-(-n // side) for n, side in zip(grid, self.window, strict=True))
 
+    def reach(self, keys: Sequence[int], grid: Sequence[int]) -> tuple[float, ...]:
+        """See ``Maps``, for the grid of the keys and that of the pixels."""
+        if self.window is None or tuple(keys) == tuple(grid):
+            return ()
+        return tuple(k * min(n, side) / n for k, n, side in zip(keys, grid, self.window, strict=True))
+
     def attention_maps(self, query: torch.Tensor, key: torch.Tensor, grid: Sequence[int], point: Point) -> Maps:
         """Attention of the marked pixel over the keys, (B, 2 heads, *key grid)."""
         q, k = (rearrange(t, "b n (j d) -> b j n d", j=2 * self.heads) for t in (query, key))
         row = softmax_map(q[:, :, marked_index(point, grid), None], k).squeeze(2)
-        return Maps(marked={"attention": row.unflatten(2, self.key_grid(key, grid))})
+        keys = self.key_grid(key, grid)
+        return Maps(marked={"attention": row.unflatten(2, keys)}, reach=self.reach(keys, grid))
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """All heads, and W_O. (B, N, C), (B, M, C), (B, M, C) -> (B, N, C)."""
@@ -244,6 +251,7 @@ class DifferentialCrossAttention(WindowCrossAttention):
             },
             marked={name: row.squeeze(2).unflatten(2, keys) for name, row in rows.items()},
             numbers={"lambda": float(weight)},
+            reach=self.reach(keys, size),
         )
 
     def plain(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

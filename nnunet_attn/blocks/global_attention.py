@@ -69,7 +69,8 @@ class GlobalAttention(nn.Module):
         own = q[:, :, marked_index(point, grid), None]
         row = (own * own.shape[-1] ** -0.5 @ k.transpose(2, 3)).softmax(dim=3).squeeze(2)
         keys = tuple(-(-n // self.sr_ratio) for n in grid)
-        return Maps(marked={"attention": row.unflatten(2, keys)})
+        reach = tuple(k * self.sr_ratio / n for k, n in zip(keys, grid, strict=True))
+        return Maps(marked={"attention": row.unflatten(2, keys)}, reach=reach)
 
     def averaged(self, x: torch.Tensor) -> torch.Tensor:
         """Means over windows of ``sr_ratio``; they commute with the projection, which is linear."""

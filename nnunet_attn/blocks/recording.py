@@ -24,6 +24,8 @@ class Maps:
         channel: One number a channel, (B, C).
         matrix: Attention between channels, (B, C, keys).
         numbers: Numbers that hold for the whole block.
+        reach: Extent of the keys' grid of ``marked`` on each axis, in extents of the map: above 1 where the map's edge
+            cuts the last of the windows that are keys. Empty: as the map.
     """
 
     pixel: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -31,6 +33,7 @@ class Maps:
     channel: dict[str, torch.Tensor] = field(default_factory=dict)
     matrix: dict[str, torch.Tensor] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
+    reach: tuple[float, ...] = ()
 
 
 _listener: Callable[[nn.Module, Callable[[Point], Maps]], None] | None = None

@@ -122,7 +122,8 @@ def heads_of(layer: str, found: CaseMaps) -> list[tuple[str, list[Panel]]]:
     rows = []
     for name, attention in found.marked[layer].marked.items():
         kind = "signed" if attention.min() < 0 else "attention"
-        panels = [(kind, f"{name}, head {i}", head.float().numpy()) for i, head in enumerate(attention[0], start=1)]
+        heads = [(head.float().numpy(), found.marked[layer].reach) for head in attention[0]]
+        panels = [(kind, f"{name}, head {i}", head) for i, head in enumerate(heads, start=1)]
         if len(panels) > 1:
             rows += [(f"{layer}, heads", panels[i : i + COLUMNS]) for i in range(0, len(panels), COLUMNS)]
     return rows
@@ -136,7 +137,7 @@ def panels_of(layer: str, found: CaseMaps) -> list[Panel]:
         mean = attention[0].float().mean(0).numpy()
         kind = "signed" if mean.min() < 0 else "attention"
         heads = attention.shape[1]
-        panels.append((kind, f"{name}, mean of {heads} heads" if heads > 1 else name, mean))
+        panels.append((kind, f"{name}, mean of {heads} heads" if heads > 1 else name, (mean, maps.reach)))
     read = {n.removeprefix(READ): found.pixel[layer, n] for n in maps.pixel if n.startswith((f"{READ}x", f"{READ}h"))}
     if read:
         stack = np.stack([plane_of(values, found.point) for values in read.values()])
@@ -158,15 +159,17 @@ def draw_panel(axes: Axes, kind: str, title: str, values: Any, found: CaseMaps) 
     _, inside = found.tile
     if kind in ("attention", "signed"):
         tile = window(plane_of(found.tile_image[0], inside))
-        height, width = tile.shape
+        values, reach = values
+        extent = [r * n for r, n in zip(reach or [1] * len(found.padded), found.padded, strict=True)]  # in voxels
         if values.ndim == 3:  # the slice of the keys that contains the marked voxel
-            values = values[inside[0] * len(values) // found.tile_image.shape[1]]
+            values = values[min(int((inside[0] + 0.5) * len(values) / extent[0]), len(values) - 1)]
         signed, limit = kind == "signed", max(float(np.abs(values).max()), 1e-12)
         axes.imshow(tile, cmap="gray")
         axes.imshow(
             values, cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0, vmax=limit, alpha=0.65,
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="nearest",
+            extent=(-0.5, extent[-1] - 0.5, extent[-2] - 0.5, -0.5), interpolation="nearest",
         )  # fmt: skip
+        axes.set(xlim=(-0.5, tile.shape[1] - 0.5), ylim=(tile.shape[0] - 0.5, -0.5))
         cross(axes, inside[-2:])
     elif kind == "read":
         names, most = values

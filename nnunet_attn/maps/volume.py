@@ -34,6 +34,7 @@ class CaseMaps:
         back: What ``preprocess`` returned for resampling back to the image's grid.
         covered: Mask of the voxels that tiles covered, on the preprocessed grid.
         tile_image: The image channels in that tile.
+        padded: Size of the tile with the network's own padding, which the blocks' grids cover.
     """
 
     image: np.ndarray
@@ -48,6 +49,7 @@ class CaseMaps:
     back: dict
     covered: np.ndarray
     tile_image: np.ndarray
+    padded: tuple[int, ...]
 
 
 def layers_of(maps: dict[str, list[Maps]]) -> Iterator[tuple[str, Maps]]:
@@ -57,10 +59,17 @@ def layers_of(maps: dict[str, list[Maps]]) -> Iterator[tuple[str, Maps]]:
             yield (name if number == 1 else f"{name}#{number}"), call
 
 
-def to_tile(values: torch.Tensor, size: Sequence[int]) -> np.ndarray:
-    """Resample a map linearly from a block's grid to the tile's. (1, *grid) -> size."""
+def padded_size(network: nn.Module, size: Sequence[int]) -> tuple[int, ...]:
+    """Size of a tile inside the network: ours for any image size pad it behind to multiples of ``multiple``."""
+    multiple = getattr(network, "multiple", 1)
+    return tuple(-(-n // multiple) * multiple for n in size)
+
+
+def to_tile(values: torch.Tensor, size: Sequence[int], padded: Sequence[int]) -> np.ndarray:
+    """Resample a map linearly from a block's grid to the tile's, without the network's padding. (1, *grid) -> size."""
     mode = {2: "bilinear", 3: "trilinear"}[len(size)]
-    return F.interpolate(values.float()[None], size=tuple(size), mode=mode, align_corners=False)[0, 0].numpy()
+    whole = F.interpolate(values.float()[None], size=tuple(padded), mode=mode, align_corners=False)[0, 0]
+    return whole[tuple(slice(n) for n in size)].numpy()
 
 
 def probabilities(logits: np.ndarray, regions: bool) -> np.ndarray:
@@ -167,6 +176,7 @@ def map_case(
         axis = model["transpose_forward"].index(0)
         wanted = (axis, to_preprocessed(voxel, back, shape, model)[axis] + before[axis])
         boxes = [box for box in boxes if meets(box, wanted)]
+    inside_network = padded_size(network, patch)
     weights = predict.gaussian_weights(patch, model).astype(np.float32)
     logits = np.zeros((model["outputs"], *padded.shape[1:]), np.float32)
     covered = np.zeros(padded.shape[1:], np.float32)
@@ -179,7 +189,7 @@ def map_case(
         for layer, call in layers_of(maps):
             for name, values in call.pixel.items():
                 total = pixel.setdefault((layer, name), np.zeros(padded.shape[1:], np.float16))
-                total[box] += (to_tile(values, patch) - total[box]) * share
+                total[box] += (to_tile(values, patch, inside_network) - total[box]) * share
     seen = covered > 0
     covered[~seen] = 1
     logits /= covered
@@ -197,7 +207,7 @@ def map_case(
             open_places[part] = uncertainty[part]
         marked = tuple(int(i) for i in np.unravel_index(open_places.argmax(), shape))
     box, inside = tile_around([m + b for m, b in zip(marked, before, strict=True)], padded.shape[1:], patch)
-    _, maps = run_tile(network, padded[:, *box], [(i + 0.5) / n for i, n in zip(inside, patch, strict=True)])
+    _, maps = run_tile(network, padded[:, *box], [(i + 0.5) / n for i, n in zip(inside, inside_network, strict=True)])
     if not maps:
         raise UserError(
             f"{type(network).__name__} has no attention to show; nnunet-attn list shows networks that have it"
@@ -217,6 +227,7 @@ def map_case(
         back=back,
         covered=seen[inner],
         tile_image=padded[:, *box],
+        padded=inside_network,
     )
 
 

@@ -141,6 +141,17 @@ def test_global_attention():
         assert torch.allclose(output[:, i, j], block.proj((rows[:, :, None] @ values).flatten(1)))
 
 
+def test_windows_that_the_edge_cuts_reach_beyond_the_map():
+    x = random(1, 16, 10, 8)
+    for kind in (WindowCrossAttention, DifferentialCrossAttention):
+        _, maps = recorded(lively(kind(8, 2)), x)
+        assert {tuple(t.shape[2:]) for t in maps.marked.values()} == {(3, 2)}
+        assert maps.reach == (21 / 16, 14 / 10)
+        assert recorded(lively(kind(8, 2, window=None)), x)[1].reach == ()
+        assert recorded(lively(kind(8, 2)), random(1, 16, 5, 8))[1].reach == (21 / 16, 1)
+    assert recorded(lively(GlobalAttention(8, 2, sr_ratio=4)), random(1, 6, 8, 8))[1].reach == (8 / 6, 1)
+
+
 def test_dilated_attention():
     block, x = lively(MultiScaleDilatedAttention(12, 3)), random(1, 7, 8, 12)
     values = nn.functional.linear(x, block.qkv.weight.flatten(1), block.qkv.bias)[..., 24:]
@@ -186,5 +197,7 @@ def test_every_network_records_and_keeps_its_output(entry):
         with record_attention(network) as maps:
             assert torch.equal(network(x), expected)
     assert maps
-    kinds = [kind for calls in maps.values() for call in calls for kind in vars(call).values()]
+    calls = [call for calls in maps.values() for call in calls]
+    kinds = [kind for call in calls for kind in vars(call).values() if isinstance(kind, dict)]
     assert all(torch.isfinite(t).all() and len(t) == 1 for kind in kinds for t in kind.values() if torch.is_tensor(t))
+    assert all(n >= 1 for call in calls for n in call.reach)
