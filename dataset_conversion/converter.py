@@ -285,7 +285,7 @@ class Converter:
         dataset = self.dataset
         channels, size = found.channels or self.channels, record["input_size"]
         if size:
-            channels = channel_names(self.file_ending, len(channels))
+            channels = channel_names(self.file_ending, channels)
         return {
             "channel_names": {str(i): name for i, name in enumerate(channels)},
             "labels": labels,

@@ -27,7 +27,8 @@ from nnunet_attn.errors import UserError
 
 SMALLEST = 32  # edge of a picture, and input size, below which networks have nothing to look at
 CT_WINDOW = (-125, 275)  # HU, TransUNet's and its successors' for abdominal CT
-VOLUME_CHANNEL, PICTURE_CHANNEL = "rescale_to_0_1", "rgb_to_0_1"  # nnU-Net's names that choose a normalisation
+THICKER = 1.5  # spacing of an axis over that of the third, above which its planes, and not the third's, are the slices
+BY_RANGE, BY_255 = "rescale_to_0_1", "rgb_to_0_1"  # nnU-Net's names that choose a normalisation
 
 
 def check_input_size(size: int, sources: Sequence[Path]) -> None:
@@ -43,9 +44,13 @@ def check_input_size(size: int, sources: Sequence[Path]) -> None:
             raise UserError(f"{source} is converted already; --input-size belongs to a conversion: give the download")
 
 
-def channel_names(file_ending: str, count: int) -> tuple[str, ...]:
-    """Names of channels that make nnU-Net normalise as the papers do: volumes by their range, pictures by 255."""
-    return (VOLUME_CHANNEL if file_ending == ".nii.gz" else PICTURE_CHANNEL,) * count
+def channel_names(file_ending: str, channels: Sequence[str]) -> tuple[str, ...]:
+    """Names of channels that make nnU-Net normalise as the papers do: volumes by their range, pictures by 255.
+
+    Grey pictures, which may have 16 bits, go by their range, too.
+    """
+    by_range = file_ending == ".nii.gz" or tuple(channels) == ("grey",)
+    return (BY_RANGE if by_range else BY_255,) * len(channels)
 
 
 def at_input_size(encoded: Encoded, name: str, *, size: int, channels: Sequence[str]) -> Encoded:
@@ -58,9 +63,9 @@ def at_input_size(encoded: Encoded, name: str, *, size: int, channels: Sequence[
         channels: Names of the channels; volumes of ``CT`` are clipped to ``CT_WINDOW``.
 
     Raises:
-        UserError: A picture is smaller than 32 pixels.
+        UserError: A picture is smaller than 32 pixels, or a volume's slices do not lie along the third axis.
     """
-    return _volumes(encoded, size, channels) if len(encoded.shape) == 3 else _pictures(encoded, size, name)
+    return _volumes(encoded, size, channels, name) if len(encoded.shape) == 3 else _pictures(encoded, size, name)
 
 
 def _pictures(encoded: Encoded, size: int, name: str) -> Encoded:
@@ -91,12 +96,18 @@ def _resized(png: bytes, size: int, how: Image.Resampling) -> Image.Image:
     return Image.fromarray(np.rint(np.asarray(wide)).clip(0, 65535).astype(np.uint16))
 
 
-def _volumes(encoded: Encoded, size: int, channels: Sequence[str]) -> Encoded:
-    images, spacing = [], None
+def _volumes(encoded: Encoded, size: int, channels: Sequence[str], name: str) -> Encoded:
+    images, spacing = [], [0.0]
     for data, channel in zip(encoded.images, channels, strict=True):
         raw = gzip.decompress(data)
         raw, spacing = _with_spacing(_clipped(raw) if channel.upper() == "CT" else raw, size)
         images.append(compressed(raw))
+        axis = spacing.index(max(spacing))
+        if spacing[axis] > THICKER * spacing[2]:
+            raise UserError(
+                f"{name} has spacings of {' x '.join(f'{s:g}' for s in spacing)}: its slices seem to lie along axis "
+                f"{axis}, and --input-size takes those along axis 2; reorder the axes of image and label first"
+            )
     label = None
     if encoded.label is not None:
         label = compressed(_with_spacing(gzip.decompress(encoded.label), size)[0])

@@ -10,6 +10,7 @@ from PIL import Image
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.dataset_conversion import acdc, clinicdb
+from nnunet_attn.errors import UserError
 from nnunet_attn.training.in_process import nnunet_in_process, plan_and_preprocess
 
 from .conftest import DIRECTION, ORIGIN, SPACING, write_acdc_patient, write_volume
@@ -53,6 +54,35 @@ def test_slices_are_never_cut_across_another_axis(tmp_path, nnunet_folders):
     folder = acdc.convert(tmp_path, 27, num_folds=0, input_size=32)
     spacing = sitk.ReadImage(str(folder / "imagesTr" / "patient001_frame04_0000.nii.gz")).GetSpacing()
     np.testing.assert_allclose(spacing, (3.2, 32 / 12, 3.2), rtol=1e-6)
+
+
+def test_slices_along_another_axis_are_refused(tmp_path, nnunet_folders):
+    write_acdc_patient(tmp_path / "training", 1, size=(30, 12, 10))
+    files = sorted((tmp_path / "training" / "patient001").glob("*.nii.gz"))
+    for spacing, axis in (((1.0, 8.0, 1.0), 1), ((1.6, 1.0, 1.0), 0)):
+        for file in files:
+            write_volume(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))), spacing=spacing)
+        with pytest.raises(UserError, match=rf"patient001_frame04\.nii\.gz .*slices seem to lie along axis {axis}"):
+            acdc.convert(tmp_path, 27, num_folds=0, input_size=32)
+    for file in files:
+        write_volume(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))), spacing=(1.4, 1.4, 1.0))
+    acdc.convert(tmp_path, 27, num_folds=0, input_size=32)
+
+
+def test_grey_pictures_are_normalised_by_their_range(tmp_path, nnunet_folders):
+    """nnU-Net refuses values above 255 where a channel is called rgb_to_0_1."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for case in range(2):
+        deep = rng.integers(0, 60000, (40, 48), np.uint16)
+        Image.fromarray(deep).save(tmp_path / "images" / f"{case}.png")
+        Image.fromarray((deep > 30000).astype(np.uint8)).save(tmp_path / "masks" / f"{case}.png")
+    sources = [str(tmp_path / kind) for kind in ("images", "masks")]
+    command = ["convert", "pictures", *sources, "40", "--num-folds", "0", "--processes", "1"]
+    assert main([*command, "--input-size", "64", "--name", "Deep"]) == 0
+    content = json.loads((nnunet_folders / "Dataset040_Deep" / "dataset.json").read_text())
+    assert content["channel_names"] == {"0": "rescale_to_0_1"}
 
 
 def test_ct_is_clipped(make_source, nnunet_folders):
