@@ -53,8 +53,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num-folds", type=int, metavar="K", help="number of folds (default: 5); 0 writes no split file")
     shared.add_groups(
         parser,
-        "a CSV file of lines case,group, or a regular expression whose parentheses enclose the group in the image's "
-        "path; default: the groups that the dataset publishes",
+        "a CSV file with the header line case,patient and then lines of case and group, or a regular expression whose "
+        "parentheses enclose the group in the image's path; default: the groups that the dataset publishes",
     )
     add(
         "--input-size",

@@ -151,8 +151,8 @@ class Converter:
         folds = make_folds(found.cases, choices.num_folds, shrink=choices.allow_missing)
         if folds and found.ungrouped:
             raise UserError(
-                f"{found.ungrouped}; folds might divide groups: give --groups FILE.csv (lines case,group), "
-                "or --num-folds 0 to convert without folds"
+                f"{found.ungrouped}; folds might divide groups: give --groups FILE.csv (a header line "
+                "case,patient, then lines of case and group), or --num-folds 0 to convert without folds"
             )
         return folds
 

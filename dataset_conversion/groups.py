@@ -10,6 +10,12 @@ from nnunet_attn.errors import UserError
 from nnunet_attn.groups import read_groups
 
 
+def names_in_list(case: Case) -> tuple[str, str, str]:
+    """How a list of groups may call a case."""
+    file = PurePosixPath(case.image[0].name).name if case.image else case.name
+    return case.name, file, file.split(".")[0]
+
+
 def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> list[Case]:
     """Assign groups from a CSV file that names cases as the dataset does, or by their image files.
 
@@ -18,9 +24,7 @@ def with_groups(cases: Sequence[Case], groups: dict[str, str], path: Path) -> li
     """
     found, missing = [], []
     for case in cases:
-        file = PurePosixPath(case.image[0].name).name if case.image else case.name
-        names = (case.name, file, file.split(".")[0])
-        group = next((groups[name] for name in names if name in groups), None)
+        group = next((groups[name] for name in names_in_list(case) if name in groups), None)
         if group is None:
             missing.append(case.name)
         else:
@@ -42,7 +46,7 @@ def regroup(cases: Sequence[Case], given: str | Path) -> tuple[str, list[Case]]:
         UserError: The file or the expression is wrong, or finds no group for a case.
     """
     if Path(given).suffix.lower() == ".csv" or Path(given).is_file():
-        kind, groups = read_groups(Path(given))
+        kind, groups = read_groups(Path(given), {name for case in cases for name in names_in_list(case)})
         return kind, with_groups(cases, groups, Path(given))
     try:
         pattern = re.compile(str(given))

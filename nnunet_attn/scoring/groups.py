@@ -85,7 +85,7 @@ def _from_rule(cases: Sequence[str], rule: str) -> Groups:
     kind = "group"
     if rule.lower().endswith((".csv", ".json")):
         if rule.lower().endswith(".csv"):
-            kind, known = read_groups(Path(rule))
+            kind, known = read_groups(Path(rule), set(cases))
         else:
             known = _read_json(Path(rule), "give a CSV file, or JSON of case and group")
         groups, how = {case: str(known.get(case, "")) for case in cases}, f"from {Path(rule).name}"

@@ -136,6 +136,7 @@ def test_groups_from_a_file(acdc_source, nnunet_folders, tmp_path):
         ("case,patient\na,\n", "should hold lines like"),
         ("case,patient\na,b\na,c\n", "gives a two groups, b and c"),
         ("case,patient\na,b\n", "names no group for patient001_frame04, .* and 11 more"),
+        ("patient001_frame04,a\npatient001_frame12,a\n", "begins with the case patient001_frame04; put the line"),
         (None, "cannot be read"),
     ],
 )
