@@ -150,9 +150,12 @@ def make_folds(cases: Sequence[Case], number: int | None = None, *, shrink: bool
 
 
 def about_folds(folds: Sequence[object], number: int | None) -> list[str]:
-    """Notes on folds that differ from nnU-Net's usual five."""
+    """Notes on folds that differ from nnU-Net's usual five, which its command takes without asking."""
     if not folds:
         return ["no split file was written: nnU-Net will make its own five folds, by case, which may divide groups"]
-    if len(folds) not in (1, FOLDS) and number is None:
+    if len(folds) == 1:
+        more = "for other folds nnU-Net draws a random split by case, which may divide patients"
+        return [f"one fold: train fold 0 only; {more}"]
+    if len(folds) != FOLDS and number is None:
         return [f"{len(folds)} folds, since there are no more groups: train folds 0 to {len(folds) - 1}"]
     return []

@@ -7,7 +7,14 @@ import pytest
 from nnunet_attn.cli.main import main
 from nnunet_attn.dataset_conversion import acdc
 from nnunet_attn.dataset_conversion.cases import Case
-from nnunet_attn.dataset_conversion.folds import balanced, leaks, make_folds, split_by_lists, split_by_tenths
+from nnunet_attn.dataset_conversion.folds import (
+    about_folds,
+    balanced,
+    leaks,
+    make_folds,
+    split_by_lists,
+    split_by_tenths,
+)
 from nnunet_attn.errors import UserError
 
 
@@ -30,6 +37,13 @@ def test_folds_of_a_source_with_validation_cases():
     cases = [case("a1", "a"), case("b1", "b", "val"), case("b2", "b", "val"), case("c1", "c", "test")]
     assert make_folds(cases) == [{"train": ["a1"], "val": ["b1", "b2"]}]
     assert make_folds(cases[3:]) == []
+
+
+def test_folds_of_another_number_than_five_are_told():
+    assert about_folds([{}] * 5, None) == []
+    assert "nnU-Net draws a random split by case" in about_folds([{}], None)[0]
+    assert "train folds 0 to 2" in about_folds([{}] * 3, None)[0]
+    assert about_folds([{}] * 3, 3) == []
 
 
 def test_split_by_lists():
