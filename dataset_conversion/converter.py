@@ -112,8 +112,12 @@ class Converter:
             raise UserError(f"SOURCE holds no case of {self.key}; it should hold {self.dataset.layouts}")
         counts = Counter(case.name for case in found.cases)
         if twice := sorted(name for name, count in counts.items() if count > 1):
-            files = ", ".join(str(case.image[0]) for case in found.cases if case.name == twice[0])
-            raise UserError(f"SOURCE holds {twice[0]} more than once: {files}; keep one of them")
+            same = [case for case in found.cases if case.name == twice[0]]
+            remedy = "keep one of them"
+            if len({case.part for case in same}) > 1:
+                remedy += ", or rename the test files if they show something else"
+            files = ", ".join(str(case.image[0]) for case in same)
+            raise UserError(f"SOURCE holds {twice[0]} more than once: {files}; {remedy}")
         if choices.groups is not None:
             kind, cases = regroup(found.cases, choices.groups)
             found = replace(found, cases=cases, kind=kind, ungrouped="")

@@ -14,7 +14,8 @@ Convert pictures and masks of your own (PNG, JPEG, BMP, TIFF; any sizes; RGB or 
 
 IMAGES and MASKS are folders, zip or tar archives, or quoted patterns such as 'data/*_mask.png'. A picture and its mask
 share a name apart from a prefix or suffix that all pictures, or all masks, have in common: img_7.jpg with mask_7.png,
-7.jpg with 7_segmentation.png. No file is dropped silently: files that do not pair are an error that names them.
+7.jpg with 7_segmentation.png; or each pair has a folder of its own. No file is dropped silently: files that do not pair
+are an error that names them.
 
 Masks are black and white (or 0 and 1) unless --labels or --colours says what they hold. A file preview.png in the
 dataset's folder shows up to 16 pictures with the outlines of their masks: look at it.""",
@@ -22,9 +23,10 @@ dataset's folder shows up to 16 pictures with the outlines of their masks: look 
 Convert volumes and label maps of your own (.nii, .nii.gz, .nrrd, .mha) to nnU-Net's raw format.
 
 IMAGES and LABELS are folders, zip or tar archives, or quoted patterns such as 'data/*/*_seg.nii.gz'. An image and its
-label map share a name apart from a prefix or suffix that all images, or all label maps, have in common. No file is
-dropped silently: files that do not pair are an error that names them. A label map must have the geometry of its image.
-A file preview.png in the dataset's folder shows up to 16 cases with the outlines of their labels: look at it.""",
+label map share a name apart from a prefix or suffix that all images, or all label maps, have in common; or each pair
+has a folder of its own: 'kits/*/imaging.nii.gz' with 'kits/*/segmentation.nii.gz'. No file is dropped silently: files
+that do not pair are an error that names them. A label map must have the geometry of its image. A file preview.png in
+the dataset's folder shows up to 16 cases with the outlines of their labels: look at it.""",
 }
 EXAMPLES = {
     "pictures": """\

@@ -2,7 +2,8 @@
 
 An image and its mask share a name apart from a prefix or suffix that all images, or all masks, have in common:
 ``img_7.jpg`` and ``mask_7.png``, ``7.jpg`` and ``7_segmentation.png``. Prefixes and suffixes are cut off in whole words
-or numbers, and only as many as needed to pair the files.
+or numbers, and only as many as needed to pair the files. Where that does not do, and each folder holds one image and
+one mask, the folder pairs them: ``case_7/imaging.nii.gz`` and ``case_7/segmentation.nii.gz``.
 """
 
 import fnmatch
@@ -17,6 +18,7 @@ from nnunet_attn.dataset_conversion.sources import File
 from nnunet_attn.errors import UserError
 
 _MOST_CUT = 6  # words that may be cut from either end
+_BY_FOLDER = 1000  # cost of names that are left out, above that of any words cut
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -83,6 +85,8 @@ def _keys(files: Sequence[File]) -> Iterator[tuple[int, dict[str, File]]]:
         )):  # fmt: skip
             if len(set(names)) == len(names):
                 yield 3 * cost + more, dict(zip(names, files, strict=True))
+    if len(set(folders)) == len(files) and "." not in folders:  # case_0/imaging.nii.gz, case_0/segmentation.nii.gz
+        yield _BY_FOLDER, dict(zip(folders, files, strict=True))
 
 
 def pair_by_name(

@@ -41,6 +41,7 @@ PAIRS = {
     "blanks and capitals": (["Case 1.PNG", "Case 2.PNG"], ["case 1 (mask).png", "case 2 (mask).png"]),
     "one": (["scan_7.png"], ["mask_7.png"]),
     "nnU-Net": (["a_0000.png", "b_0000.png"], ["a.png", "b.png"]),
+    "folders of one file": (["k1/imaging.png", "k2/imaging.png"], ["k1/segmentation.png", "k2/segmentation.png"]),
     "unicode": (["e\u0301.png", "o.png"], ["\u00e9.png", "o.png"]),
 }  # fmt: skip
 
@@ -59,6 +60,10 @@ def test_what_has_no_partner_is_named():
     assert missing == ["2.png has no mask (3 images, 3 masks)", "m4.png has no image (3 images, 3 masks)"]
     with pytest.raises(UserError, match=r"do not pair by name: 2 images such as a\.png, 2 masks such as c\.png"):
         paired(["a.png", "b.png"], ["c.png", "d.png"])
+    with pytest.raises(UserError, match="do not pair by name"):
+        paired(["a.png"], ["c.png"])
+    with pytest.raises(UserError, match="do not pair by name"):
+        paired(["k1/imaging.png", "k1/other.png", "k2/imaging.png"], ["k1/mask.png", "k2/mask.png"])
 
 
 def test_names_for_nnunet():
@@ -166,7 +171,7 @@ def test_one_folder_and_patterns(own):
     check(folder, cases, {"background": 0, "foreground": 1}, [0, 1, 1])
 
 
-def test_archives_and_test_pictures(own, tmp_path):
+def test_archives_and_test_pictures(own, tmp_path, capsys):
     data, cases, folder = own
     for kind in ("images", "binary"):
         with zipfile.ZipFile(tmp_path / f"{kind}.zip", "w") as archive:
@@ -179,6 +184,9 @@ def test_archives_and_test_pictures(own, tmp_path):
     check(folder, cases, {"background": 0, "foreground": 1}, [0, 1, 1])
     np.testing.assert_array_equal(np.array(Image.open(folder / "imagesTs/t1_0000.png")), image)
     assert list((folder / "labelsTs").iterdir()) == []
+    save(tmp_path / "same name" / "p0_0.png", image)
+    assert convert("pictures", *sources, "--test", tmp_path / "same name", "--overwrite") == 1
+    assert "keep one of them, or rename the test files if they show something else" in capsys.readouterr().err
     mask = np.zeros((20, 20), np.uint8)
     mask[3:9, 3:9] = 255
     save(tmp_path / "test masks" / "t1.png", mask)
@@ -289,6 +297,17 @@ def test_volumes_of_several_channels(volumes, capsys):
         new = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"labelsTr/{name}.nii.gz")))
         np.testing.assert_array_equal(new, np.where(label == 4, 2, label))
     assert (folder / "preview.png").is_file()
+
+
+def test_a_folder_for_each_case(tmp_path, nnunet_folders):
+    for case in ("case_1", "case_2"):
+        array = RNG.integers(0, 2, (4, 6, 5), dtype=np.uint8)
+        for name in ("imaging", "segmentation"):
+            volume(array, tmp_path / "kits" / case / f"{name}.nii.gz")
+    kinds = [f"{tmp_path}/kits/*/{name}.nii.gz" for name in ("imaging", "segmentation")]
+    assert convert("volumes", *kinds, 41, "--labels", "kidney=1", "--num-folds", 0) == 0
+    labels = (nnunet_folders / "Dataset041_Volumes" / "labelsTr").iterdir()
+    assert sorted(path.name for path in labels) == ["case_1_imaging.nii.gz", "case_2_imaging.nii.gz"]
 
 
 @pytest.mark.parametrize("volumes", [".nii.gz"], indirect=True)
