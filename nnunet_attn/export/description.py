@@ -40,13 +40,17 @@ NOTES = {
 }
 
 
-def check_exportable(model: TrainedModel) -> None:
+def check_exportable(model: TrainedModel, refused: str = "cannot be exported") -> None:
     """Raise if ``predict.py`` would not do exactly what nnU-Net does with this model.
+
+    Args:
+        model: The model.
+        refused: What the message says of it.
 
     Raises:
         UserError: the model is a cascade, or has an unusual resampling, preprocessing, normalisation or file format.
     """
-    plan, name = model.configuration_manager, f"{model.folder.name} cannot be exported"
+    plan, name = model.configuration_manager, f"{model.folder.name} {refused}"
     if plan.previous_stage_name is not None:
         raise UserError(
             f"{name}: {model.configuration} is a cascade on {plan.previous_stage_name}; cascades are not supported"

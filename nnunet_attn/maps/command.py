@@ -168,7 +168,7 @@ def write_maps(
     if absent:
         raise UserError(f"no such file or folder: {', '.join(absent)}")
     model = read_model(model_folder, [fold] if fold else None, checkpoint)
-    check_exportable(model)
+    check_exportable(model, "is not supported by nnunet-attn maps")
     content = describe(model, {}, OPSET)
     network = model.network(next(iter(model.folds)))
     try:

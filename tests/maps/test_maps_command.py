@@ -79,6 +79,11 @@ def test_3d(volumes_3d, tmp_path, capsys):
         assert f"lies in {inputs}, which the output would replace" in capsys.readouterr().err
     assert image.is_file()
 
+    plans = (model / "plans.json").read_text()
+    (model / "plans.json").write_text(plans.replace("resample_data_or_seg_to_shape", "resample_torch_fornnunet"))
+    assert main([*command, "--overwrite"]) == 1
+    assert "is not supported by nnunet-attn maps: its plans resample by" in capsys.readouterr().err
+
     stock = untrained(data, "nnUNetTrainer")
     assert main(["maps", str(stock), str(image), "-o", str(tmp_path / "stock")]) == 1
     assert "has no attention to show" in capsys.readouterr().err
