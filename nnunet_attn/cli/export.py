@@ -68,6 +68,10 @@ def check(options: argparse.Namespace) -> int:
     absent = [str(path) for path in (options.model, folder, *images) if not path.exists()]
     if absent:
         raise UserError(f"no such file or folder: {', '.join(absent)}")
+    another = options.checkpoint != "checkpoint_final.pth"
+    given = {"-f": options.folds, "-chk": another, "--overwrite": options.overwrite}
+    if unused := [flag for flag, value in given.items() if value]:
+        raise UserError(f"--check compares all that is in FOLDER and writes nothing: leave out {' '.join(unused)}")
     check_packages()
     results = check_export(folder, options.model, images)
     for case, agreement in results.items():

@@ -132,6 +132,9 @@ def test_refusals(images_2d, tmp_path, capsys):
     for parent in (model, model.parent):
         assert main(["export", str(model), "-o", str(parent), "--overwrite"]) == 1
         assert f"lies in {parent}, which the output would replace" in capsys.readouterr().err
+    check = ["export", str(model), "--check", str(model), str(data.raw / "imagesTr")]
+    assert main([*check, "-f", "0", "-chk", "checkpoint_best.pth", "--overwrite"]) == 1
+    assert "leave out -f -chk --overwrite" in capsys.readouterr().err
     assert "fold_3/checkpoint_final.pth is missing" in refused("-f", "3")
     assert "there is checkpoint_final.pth, give it by -chk" in refused("-f", "0", "-chk", "checkpoint_best.pth")
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"cut")
