@@ -100,7 +100,7 @@ def draw_head(case: str, found: CaseMaps, axes: Sequence[Axes]) -> None:
     """The image, the prediction and its uncertainty, and the tile around the marked voxel."""
     picture, place = window(plane_of(found.image[0], found.point)), found.point[1:]
     decision = plane_of(found.decision, found.point)
-    titles = (f"{case}, slice {found.point[0] + 1} of {found.image.shape[1]}", "prediction", "its uncertainty")
+    titles = ("{}, {} = {}".format(case, *found.plane), "prediction", "its uncertainty")
     for panel, title in zip(axes, titles, strict=False):
         panel.imshow(picture, cmap="gray")
         cross(panel, place)

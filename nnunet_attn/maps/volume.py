@@ -26,6 +26,8 @@ class CaseMaps:
         labels: The prediction (without mirroring) on the image's own grid, (z, y, x).
         decision: The prediction on the preprocessed grid.
         point: The marked voxel, on the preprocessed grid.
+        plane: Name (x, y or z) of the image's axis that slices are drawn across, and the index on it of that of the
+            marked voxel.
         uncertainty: 1 - (largest - second largest probability), on the preprocessed grid.
         pixel: Maps of the whole case on the preprocessed grid, float16, by layer and name.
         marked: Maps of the tile around the marked voxel, by layer.
@@ -41,6 +43,7 @@ class CaseMaps:
     labels: np.ndarray
     decision: np.ndarray
     point: tuple[int, ...]
+    plane: tuple[str, int]
     uncertainty: np.ndarray
     pixel: dict[tuple[str, str], np.ndarray]
     marked: dict[str, Maps]
@@ -102,6 +105,12 @@ def to_preprocessed(voxel: Sequence[int], back: dict, shape: Sequence[int], mode
             raise UserError(f"voxel {tuple(voxel[::-1])} (x, y, z) lies outside the image's non-zero part")
         found.append(min(int((inside + 0.5) * shape[axis] / back["cropped"][axis]), shape[axis] - 1))
     return tuple(found)
+
+
+def plane_of_image(point: Sequence[int], back: dict, shape: Sequence[int], model: dict) -> tuple[str, int]:
+    """The image's axis that is the first of the preprocessed image, and the index on it of a preprocessed voxel."""
+    index = back["box"][0].start + int((point[0] + 0.5) * back["cropped"][0] / shape[0])
+    return "zyx"[model["transpose_forward"][0]], index
 
 
 def from_preprocessed(values: np.ndarray, back: dict, model: dict) -> np.ndarray:
@@ -219,6 +228,7 @@ def map_case(
             logits.astype(np.float16), unresampled(shape), model | {"transpose_backward": [0, 1, 2]}
         ),
         point=marked,
+        plane=plane_of_image(marked, back, shape, model),
         uncertainty=uncertainty,
         pixel=pixel,
         marked=dict(layers_of(maps)),

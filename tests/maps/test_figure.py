@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from nnunet_attn.architectures import EMCAD
 from nnunet_attn.maps.figure import draw_panel
-from nnunet_attn.maps.volume import padded_size, to_tile
+from nnunet_attn.maps.volume import padded_size, plane_of_image, to_preprocessed, to_tile
 
 
 def drawn(values: np.ndarray, reach: tuple, tile: np.ndarray, inside: tuple, padded: tuple):
@@ -47,3 +47,12 @@ def test_maps_of_a_padded_tile_are_cropped():
     assert found.shape == (40, 56)
     expected = np.clip((np.arange(56) + 0.5) / 4 - 0.5, 0, 15)
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), atol=1e-5)
+
+
+def test_the_number_of_a_slice_is_that_of_the_image():
+    """Three slices are cropped, each other one is two on the preprocessed grid; --slice takes the image's number."""
+    back, shape = {"box": (slice(3, 9), slice(0, 5), slice(0, 7)), "cropped": (6, 5, 7)}, (12, 5, 7)
+    for transpose, axis in (([0, 1, 2], "z"), ([1, 0, 2], "y"), ([2, 0, 1], "x")):
+        model = {"transpose_forward": transpose}
+        assert plane_of_image((7, 0, 0), back, shape, model) == (axis, 6)
+    assert to_preprocessed((6, 2, 2), back, shape, {"transpose_forward": [0, 1, 2]})[0] in (6, 7)

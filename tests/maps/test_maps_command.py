@@ -119,6 +119,7 @@ def test_a_slice_needs_only_its_tiles(volumes_3d, tmp_path):
     found = map_case(model.network("0"), files, content, slice_index=11, progress=False)
     assert found.covered[11].all()
     assert found.point[0] == 11
+    assert found.plane == ("z", 11)
 
 
 def test_maps_of_images_read_by_nibabel_lie_where_the_image_does(tmp_path):
