@@ -269,6 +269,16 @@ def test_predictions_of_another_row_are_refused_by_name(trained, capsys, file, c
     assert message in error
 
 
+def test_the_report_never_replaces_what_is_compared(trained, capsys):
+    results, test = trained / "nnUNet_results" / DATASET, trained / "test" / ROWS[0]
+    arguments = ["compare", "901", "-c", "2d", "-tr", *ROWS, "-np", "1", "--overwrite"]
+    more = ["--test", *(f"{row}={trained / 'test' / row}" for row in ROWS)]
+    for output in (results, results / f"{ROWS[1]}__nnUNetPlans__2d", test, trained):
+        assert main([*arguments, "-o", str(output), *(more if output == test else [])]) == 1
+        assert f"lies in {output}, which the output would replace" in capsys.readouterr().err
+        assert output.is_dir()
+
+
 def test_predictions_changed_after_the_validation_are_noticed(trained, capsys):
     path = trained / "nnUNet_results" / DATASET / f"{ROWS[1]}__nnUNetPlans__2d" / "fold_0" / "validation" / "case02.png"
     write_picture(path, np.roll(np.array(Image.open(path)), 9, axis=1))

@@ -115,7 +115,7 @@ def test_numbers_of_the_report_are_those_computed_by_hand(study, tmp_path, capsy
     assert r"nnUNetTrainerDCAUNet\_noAttention" in tex
 
 
-def test_an_archive_gives_the_same_report(study, tmp_path):
+def test_an_archive_gives_the_same_report(study, tmp_path, capsys):
     study.file.write_text(STUDY.replace("  - {dataset: 902, configuration: 2d}\n", ""))
     assert main(["study", "archive", str(study.file), "-o", str(tmp_path / "small")]) == 0
     files = [path for path in (tmp_path / "small").rglob("*") if path.is_file()]
@@ -125,6 +125,9 @@ def test_an_archive_gives_the_same_report(study, tmp_path):
         assert main(["study", "report", str(source), "-o", str(tmp_path / name), "-np", "1"]) == 0
     for name in ("results.csv", "differences.csv", "twins.csv", "ranks.csv", "tables.tex"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    for source, output in ((study.file, study.file.parent), (tmp_path / "small", tmp_path / "small")):
+        assert main(["study", "archive", str(source), "-o", str(output), "--overwrite"]) == 1
+        assert f"lies in {output}, which the output would replace" in capsys.readouterr().err
 
 
 def test_what_is_complete_so_far_is_reported_and_the_rest_named(study, tmp_path, capsys):
