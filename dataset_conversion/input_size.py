@@ -27,7 +27,7 @@ from nnunet_attn.errors import UserError
 
 SMALLEST = 32  # edge of a picture, and input size, below which networks have nothing to look at
 CT_WINDOW = (-125, 275)  # HU, TransUNet's and its successors' for abdominal CT
-THICKER = 1.5  # spacing of an axis over that of the third, above which its planes, and not the third's, are the slices
+UNEVEN = 1.5  # ratio of the spacings of the first two axes above which one of them runs across the slices
 BY_RANGE, BY_255 = "rescale_to_0_1", "rgb_to_0_1"  # nnU-Net's names that choose a normalisation
 
 
@@ -102,8 +102,8 @@ def _volumes(encoded: Encoded, size: int, channels: Sequence[str], name: str) ->
         raw = gzip.decompress(data)
         raw, spacing = _with_spacing(_clipped(raw) if channel.upper() == "CT" else raw, size)
         images.append(compressed(raw))
-        axis = spacing.index(max(spacing))
-        if spacing[axis] > THICKER * spacing[2]:
+        axis = int(np.argmax(spacing[:2]))
+        if spacing[axis] > UNEVEN * spacing[1 - axis]:
             raise UserError(
                 f"{name} has spacings of {' x '.join(f'{s:g}' for s in spacing)}: its slices seem to lie along axis "
                 f"{axis}, and --input-size takes those along axis 2; reorder the axes of image and label first"

@@ -65,7 +65,7 @@ def test_slices_along_another_axis_are_refused(tmp_path, nnunet_folders):
         with pytest.raises(UserError, match=rf"patient001_frame04\.nii\.gz .*slices seem to lie along axis {axis}"):
             acdc.convert(tmp_path, 27, num_folds=0, input_size=32)
     for file in files:
-        write_volume(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))), spacing=(1.4, 1.4, 1.0))
+        write_volume(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))), spacing=(1.8, 1.8, 1.0))
     acdc.convert(tmp_path, 27, num_folds=0, input_size=32)
 
 
