@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from nnunet_attn.cli.main import main
-from nnunet_attn.comparison.over_datasets import mean_ranks
+from nnunet_attn.comparison.over_datasets import Side, make_side, mean_ranks
 from nnunet_attn.report.document import Table
 from nnunet_attn.report.latex import latex_table, latex_text
 from nnunet_attn.report.over_datasets import counted_datasets, twin_table, verdict_texts
 from nnunet_attn.study.markers import read_done, write_marker
-from nnunet_attn.study.reporting import choose, compare_dataset, make_tasks, open_study
+from nnunet_attn.study.reporting import choose, comparison_of, make_tasks, open_study
 from tests.study.conftest import Small, add_dataset, log_text, own_folders
 
 STUDY = """\
@@ -184,17 +184,22 @@ def test_trainings_that_are_older_than_the_data_are_named_also_of_an_archive(stu
         assert notes == [f"trained before images or labels changed: {first.id}"]
 
 
-def test_a_test_set_is_no_second_dataset(study, tmp_path):
-    tasks, _ = make_tasks(study.matrix(), tmp_path, None)
-    side, _ = compare_dataset(dataclasses.replace(tasks[0], folder=tmp_path / "one"))
+def side_of(study) -> Side:
+    """The first dataset's numbers."""
+    (task, *_), _ = make_tasks(study.matrix(), study.file.parent, None)
+    comparison = comparison_of(dataclasses.replace(task, options=task.options | {"surface": False}))
+    return make_side(comparison, dict(zip(comparison.names, task.rows, strict=True)))
+
+
+def test_a_test_set_is_no_second_dataset(study):
+    side = side_of(study)
     test = dataclasses.replace(side, name=f"{side.name}, test set", test=True)
     assert counted_datasets([side, test]) == "1 dataset, 1 test set"
     assert mean_ranks([side, test], side.rows).datasets.tolist() == [1, 1, 1]
 
 
-def test_what_cannot_be_shown_or_was_not_learned_is_said(study, tmp_path):
-    tasks, _ = make_tasks(study.matrix(), tmp_path, None)
-    side, _ = compare_dataset(dataclasses.replace(tasks[0], folder=tmp_path / "one"))
+def test_what_cannot_be_shown_or_was_not_learned_is_said(study):
+    side = side_of(study)
     few = dataclasses.replace(side, differences=side.differences.assign(smallest_p=0.1, significant=False))
     assert all("On Dataset901_Blobs no difference could" in text for text in verdict_texts([few], side.rows))
     weak = dataclasses.replace(side, twins=side.twins.assign(unlearned="nnUNetTrainerDCAUNet_noAttention"))

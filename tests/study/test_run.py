@@ -15,7 +15,7 @@ import pytest
 
 from nnunet_attn.cli.main import main
 from nnunet_attn.study import driver
-from nnunet_attn.study.markers import read_done
+from nnunet_attn.study.markers import read_done, write_marker
 from tests.study.test_job import WRAPPER, fake, starts  # noqa: F401  the fixture
 
 pytest.importorskip("snakemake")
@@ -73,7 +73,8 @@ def test_a_second_driver_and_a_dry_run(faked, capfd):
 
 def test_retrain_trains_what_changed_and_keeps_the_old(faked, capfd):
     matrix = faked.matrix()
-    assert main(["study", "run", str(faked.file), "--", "--cores", "2"]) == 0
+    for job in matrix.trainings:
+        faked.train(matrix, job)
     plans = faked.layout.preprocessed / "Dataset901_Blobs" / "nnUNetPlans.json"
     content = json.loads(plans.read_text())
     content["configurations"]["2d"]["batch_size"] = 12
@@ -87,6 +88,14 @@ def test_retrain_trains_what_changed_and_keeps_the_old(faked, capfd):
         assert (faked.fold(job).with_name(f"before-1.fold_{job.fold}") / "checkpoint_final.pth").is_file()
 
 
+def write_prediction(faked, matrix, job) -> None:
+    """A finished prediction's scores and marker."""
+    scores = faked.layout.folder / job.id / "nnunet_attn_metrics.csv"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("case,metric,value\n")
+    write_marker(matrix, job, {})
+
+
 def test_retrain_after_a_correction_trains_on_the_corrected_data(faked, capfd):
     """Also where the corrected label file is older than the copy that nnU-Net validates against."""
     text = faked.file.read_text().replace("configuration: 2d", "configuration: 2d\n    test: true")
@@ -96,8 +105,12 @@ def test_retrain_after_a_correction_trains_on_the_corrected_data(faked, capfd):
         (raw / part).mkdir()
         (raw / part / name).touch()
     run = ["study", "run", str(faked.file)]
-    assert main([*run, "--", "--cores", "2"]) == 0
     predictions = [job for job in matrix.jobs.values() if job.kind == "predict"]
+    assert main(["study", "job", str(faked.file), matrix.trainings[0].needs[0]]) == 0
+    for job in matrix.trainings:
+        faked.train(matrix, job)
+    for job in predictions:
+        write_prediction(faked, matrix, job)
     before = [faked.layout.marker(job.id).read_text() for job in predictions]
     label = raw / "labelsTr" / "case003.png"
     label.write_text("corrected")
