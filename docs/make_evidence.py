@@ -117,6 +117,8 @@ def by_class(report: Path) -> str:
         table = pd.read_csv(path)
         table = table[(table.metric == "Dice") & ~table["class"].isin([MEAN, CASE_MEAN])]
         classes = list(table["class"].unique())
+        if not classes:  # a single one, whose mean is among the results
+            continue
         rows = [
             [name, *(with_interval(s["mean"], s.low, s.high, 3, "") for _, s in table[table.row == row].iterrows())]
             for row, name in short_names(list(table.row.unique())).items()

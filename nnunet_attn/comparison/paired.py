@@ -66,6 +66,7 @@ def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) 
         scores.of(other, name, metric),
         scores.index,
         lower_is_better=metric in DISTANCES,
+        limit=RANGES[metric][1] - RANGES[metric][0],
     )
 
 
@@ -158,7 +159,7 @@ def verdicts(
             said, shown = "no claim", "–"
             claim = "No claim: which cases belong to one patient or video is not known (state it with --groups)."
         elif not can_show(d._asdict()):
-            said, shown = "cannot be shown", f"≥ {d.smallest_p:.2g}"
+            said, shown = "cannot be shown", f"≥ {d.smallest_p:.2g}" if d.smallest_p < 1 else "–"
             claim = (
                 f"With {groups.counted(d.groups)} these data cannot show significance (smallest possible p = "
                 f"{d.smallest_p:.2g})."

@@ -1,5 +1,6 @@
 """Tests over groups of cases, and paired differences. Intervals are in ``scoring.intervals``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,12 @@ class Difference:
 
 
 def paired_difference(
-    candidate: np.ndarray, baseline: np.ndarray, index: np.ndarray, *, lower_is_better: bool = False
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    index: np.ndarray,
+    *,
+    lower_is_better: bool = False,
+    limit: float = math.inf,
 ) -> Difference | None:
     """Compare case by case; cases where either has no value (NaN in all repeats) are left out. None if no case is left.
 
@@ -82,6 +88,7 @@ def paired_difference(
         candidate, baseline: (cases,) or (repeats, cases); their numbers of repeats may differ.
         index: Group of each case, see ``intervals.group_index``.
         lower_is_better: True for distances.
+        limit: Largest difference that there can be; the interval ends there, which loses no coverage.
     """
     parts = [np.atleast_2d(np.asarray(part, dtype=float)) for part in (candidate, baseline)]
     means = [mean_without_nan(part, 0) for part in parts]
@@ -100,8 +107,8 @@ def paired_difference(
         groups=len(by_group),
         only_in_one=int((has[0] != has[1]).sum()),
         mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        low=max(interval.low, -limit),
+        high=min(interval.high, limit),
         p=wilcoxon_p(by_group),
         wins=int((better > 0).sum()),
         ties=int((better == 0).sum()),

@@ -72,7 +72,8 @@ def _cell(side: Side, row: str, metric: str, digits: int) -> str:
     d = d.iloc[0]
     interval = f"{cell_number(d.low, digits, '+')} to {cell_number(d.high, digits, '+')}"
     star = "*" if d.significant else ""
-    p = f", p {p_text(d.p_holm) if can_show(d) else f'≥ {d.smallest_p:.2g}'}" if d.primary else ""
+    shown = p_text(d.p_holm) if can_show(d) else f"≥ {d.smallest_p:.2g}" if d.smallest_p < 1 else ""
+    p = f", p {shown}" if d.primary and shown else ""
     return f"{text}; {cell_number(d['mean'], digits, '+')}{star} [{interval}]{p}"
 
 
@@ -91,22 +92,20 @@ def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
                 continue
             d = d.iloc[0]
             kind = (better if d["mean"] > 0 else worse) if d.significant else none
+            kind = kind if side.groups_known and can_show(d) else blind
             kind.append(f"{side.name} ({d['mean']:+.4f})")
             weak += [f"{name} on {side.name}" for name in (row, rows[0]) if name in side.unlearned]
-            if not side.groups_known or not can_show(d):
-                blind.append(side.name)
-        if not (better or worse or none):
+        if not (better or worse or none or blind):
             texts.append(f"{row}: nothing complete to compare.")
             continue
         parts = [f"significantly {word} Dice than {rows[0]} on {', '.join(names)}"
                  for word, names in (("higher", better), ("lower", worse)) if names]  # fmt: skip
         parts += [f"no significant difference on {', '.join(none)}"] if none else []
-        text = f"{row}: {'; '.join(parts)}."
         if blind:
-            text += (
-                f" On {', '.join(blind)} no difference could have been found: there are too few groups, or groups "
-                "are unknown."
+            parts.append(
+                f"no difference can be shown on {', '.join(blind)}, where groups of cases are too few, or unknown"
             )
+        text = f"{row}: {'; '.join(parts)}."
         if weak:
             text += f" Poorly learned, so differences say little: {', '.join(weak)}."
         texts.append(text)

@@ -164,7 +164,8 @@ def choose(matrix: Matrix, index: int, wanted: list[str] | None) -> tuple[list[l
         chosen.append(having)
     missing = [str(fold) for fold in matrix.folds[index] if str(fold) not in common]
     if missing and wanted is None:
-        notes.append(f"{name}: fold {', '.join(missing)} is not complete in every row.")
+        which = f"fold {missing[0]} is" if len(missing) == 1 else f"folds {', '.join(missing)} are"
+        notes.append(f"{name}: {which} not complete in every row.")
     return chosen, sorted(common, key=int), notes
 
 

@@ -19,6 +19,13 @@ from nnunet_attn.scoring.intervals import group_index, group_sums
 NAMES = np.arange(30)
 
 
+def test_an_interval_of_differences_ends_where_they_can():
+    found = paired_difference(np.array([0.9, 0.1]), np.array([0.1, 0.9]), np.arange(2), limit=1.0)
+    assert (found.low, found.high) == (-1.0, 1.0)
+    few = paired_difference(np.array([0.9]), np.array([0.1]), np.arange(1), limit=1.0)
+    assert math.isnan(few.low)
+
+
 def test_samples_with_one_mean_are_told_from_others_as_often_as_said():
     rng = np.random.default_rng(0)
     p = [unequal_means_p([rng.normal(0, 1, 12), rng.normal(0, 3, 20), rng.normal(0, 2, 15)]) for _ in range(400)]

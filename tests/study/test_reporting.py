@@ -14,7 +14,7 @@ from nnunet_attn.cli.main import main
 from nnunet_attn.comparison.over_datasets import Side, make_side, mean_ranks
 from nnunet_attn.report.document import Table
 from nnunet_attn.report.latex import latex_table, latex_text
-from nnunet_attn.report.over_datasets import counted_datasets, twin_table, verdict_texts
+from nnunet_attn.report.over_datasets import counted_datasets, matrix_tables, twin_table, verdict_texts
 from nnunet_attn.study.markers import read_done, write_marker
 from nnunet_attn.study.reporting import choose, comparison_of, make_tasks, open_study
 from tests.study.conftest import Small, add_dataset, log_text, own_folders
@@ -201,7 +201,11 @@ def test_a_test_set_is_no_second_dataset(study):
 def test_what_cannot_be_shown_or_was_not_learned_is_said(study):
     side = side_of(study)
     few = dataclasses.replace(side, differences=side.differences.assign(smallest_p=0.1, significant=False))
-    assert all("On Dataset901_Blobs no difference could" in text for text in verdict_texts([few], side.rows))
+    told = r"\w+: no difference can be shown on \w+ \(\+0\.\d+\), where groups of cases are too few, or unknown\."
+    assert all(re.fullmatch(told, text) for text in verdict_texts([few], side.rows))
+    assert ", p ≥ 0.1" in matrix_tables([few], side.rows)[0].rows[1][1]
+    none = dataclasses.replace(few, differences=few.differences.assign(smallest_p=1.0))
+    assert ", p" not in matrix_tables([none], side.rows)[0].rows[1][1]
     weak = dataclasses.replace(side, twins=side.twins.assign(unlearned="nnUNetTrainerDCAUNet_noAttention"))
     assert twin_table([side]).rows[0][-1] == "yes"
     assert twin_table([weak]).rows[0][-1] == "learned poorly: nnUNetTrainerDCAUNet_noAttention (yes)"
