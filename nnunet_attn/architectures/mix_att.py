@@ -71,6 +71,8 @@ class Sum(nn.Module):
 class Gained(nn.Module):
     """``x + g * branch(x, ...)`` with a factor ``g`` per channel that ``initialize`` sets to 0 for a zero start.
 
+    Its shape (C, 1, ...) makes the recipe decay ``g`` like a weight, which pulls the branch towards its start.
+
     Shape: (B, C, *size), and what the branch takes, -> (B, C, *size).
     """
 
