@@ -1,6 +1,6 @@
 """A study's numbers over datasets: comparisons side by side, and networks against their twins without attention."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
     differences = c.differences[c.differences["class"] == CASE_MEAN].copy()
     for table in (summary, differences):
         table["row"] = [names[row] for row in table.row]
-    facts = [c.facts[row] for row in c.names]
+    facts, unlearned = [c.facts[row] for row in c.names], unlearned_classes(c.scores)
     cost = pd.DataFrame({
         "row": [names[row] for row in c.names],
         "epoch_seconds": [f.epoch_seconds for f in facts],
@@ -69,19 +69,19 @@ def make_side(comparison: Comparison, names: Mapping[str, str]) -> Side:
         rows=[names[row] for row in c.names],
         results=summary,
         differences=differences,
-        twins=compare_twins(c, names),
+        twins=compare_twins(c, names, unlearned),
         cost=cost,
         flags=c.flags,
         unit=c.gathered.unit,
         groups=c.groups.counted(),
         groups_known=c.groups.known,
-        unlearned=[names[row] for row in unlearned_classes(c.scores)],
+        unlearned=[names[row] for row in unlearned],
     )
 
 
-def compare_twins(comparison: Comparison, names: Mapping[str, str]) -> pd.DataFrame:
-    """The comparison's twins, with p-values corrected over all of them."""
-    found, unlearned = comparison.twins, unlearned_classes(comparison.scores)
+def compare_twins(comparison: Comparison, names: Mapping[str, str], unlearned: Collection[str]) -> pd.DataFrame:
+    """The comparison's twins, with p-values corrected over all of them, and which of them are ``unlearned``."""
+    found = comparison.twins
     lines = []
     for twin, p in zip(found, holm([twin.difference.p for twin in found]), strict=True):
         d = twin.difference

@@ -124,7 +124,7 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
     Raises:
         UserError: Snakemake is not installed, another process runs this study, or ``retrain`` in a dry run.
     """
-    dry = bool({*DRY_RUN}.intersection(more))
+    dry = any(word in DRY_RUN for word in more)
     if retrain and dry:
         raise UserError("--retrain sets trainings aside before Snakemake starts, so it cannot be part of a dry run; "
                         "study check shows which trainings it would repeat")  # fmt: skip
@@ -166,20 +166,20 @@ def _sort_out(matrix: Matrix, done: Done, *, retrain: bool) -> None:
 def _undo(matrix: Matrix, done: Done) -> None:
     """Remove preprocessed data whose inputs changed, set aside what was trained on them, and forget its predictions."""
     layout, flagged = matrix.layout, set(done.flags)
-    again: list[str] = []
+    again: set[str] = set()
     for job in matrix.jobs.values():
         if job.kind == "preprocess" and job.id in flagged:
             remove_data(matrix, job)
             print(f"  {job.id}: its data are removed and made again; fingerprint and plans are kept", file=sys.stderr)
-            again.append(job.id)
+            again.add(job.id)
         fold = layout.results / job.id.partition("/")[2]
-        if job.kind == "train" and (job.id in flagged or (fold.is_dir() and not set(again).isdisjoint(job.needs))):
+        if job.kind == "train" and (job.id in flagged or (fold.is_dir() and not again.isdisjoint(job.needs))):
             print(f"  {job.id}: will be trained again; the old folder is now {set_aside(fold, 'before').name}",
                   file=sys.stderr)  # fmt: skip
-            again.append(job.id)
-        if job.kind == "predict" and not set(again).isdisjoint(job.needs):
-            again.append(job.id)
-    remove_markers(layout, again)
+            again.add(job.id)
+        if job.kind == "predict" and not again.isdisjoint(job.needs):
+            again.add(job.id)
+    remove_markers(layout, list(again))
     for job_id in again:
         done.markers.pop(job_id, None)
 
