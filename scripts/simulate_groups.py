@@ -1,4 +1,6 @@
-"""How often the comparison errs when cases come in groups: python scripts/simulate_groups.py [-o FILE.csv]
+"""How often the comparison errs when cases come in groups, or trainings differ.
+
+    python scripts/simulate_groups.py [-o FILE.csv]
 
 Differences between two rows are drawn as 20 frames of each group with an intra-group correlation of 0.8 and a variance
 of 1 over all cases. Reported are, per way of counting,
@@ -13,6 +15,11 @@ Ways: "ours" is what ``nnunet-attn compare`` does (Wilcoxon and t over groups). 
 freedom) or skewed (shifted gamma, skewness 1.5); group sizes equal or uneven (log-normal, a factor of 2
 either way). With repeats, each row is trained so often, and a training shifts all cases of its row (standard deviation
 0.2) and each group (0.2) by chance.
+
+With folds, each has one training, of which all groups of the fold share the luck: a shift with the standard deviation
+``luck``, in that of a group. "ours without folds" claims by p and interval over groups alone, "ours" demands, where
+folds disagree, that each fold alone or the mean over folds shows the difference, too. Power is here the share that is
+claimed.
 """
 
 import argparse
@@ -23,7 +30,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from nnunet_attn.comparison.statistics import paired_difference
+from nnunet_attn.comparison.statistics import find_disagreements, is_significant, paired_difference
 from nnunet_attn.files import complete_file
 
 FRAMES, CORRELATION, EFFECT = 20, 0.8, 0.65
@@ -111,6 +118,25 @@ def simulate(groups: int, shape: str, sizes: str, repeats: int, draws: int, *, o
     ]
 
 
+def simulate_folds(folds: int, groups: int, luck: float, draws: int, seed: int = 0) -> list:
+    """Lines of the table for folds of so many groups: shares that are claimed without a difference, and with EFFECT."""
+    rng = np.random.default_rng(seed)
+    fold = np.repeat(np.arange(folds), groups)
+    claimed = np.zeros((2, 2))
+    for _ in tqdm(range(draws), desc=f"{folds} folds of {groups} groups, luck {luck}", disable=None):
+        scores = rng.standard_normal(len(fold)) + luck * rng.standard_normal(folds)[fold]
+        for j, candidate in enumerate((scores, scores + EFFECT)):
+            found = paired_difference(candidate, np.zeros(len(fold)), np.arange(len(fold)))
+            samples = {str(k): candidate[fold == k] for k in range(folds)}
+            disagreement = find_disagreements({("", ""): samples}).get(("", ""))
+            claimed[:, j] += [is_significant(found, found.p), is_significant(found, found.p, disagreement)]
+    setting = {"folds": folds, "groups": folds * groups, "luck": luck, "draws": draws}
+    return [
+        setting | {"way": way} | dict(zip(("claims_%", "power_%"), np.round(100 * hits / draws, 1), strict=True))
+        for way, hits in zip(("ours without folds", "ours"), claimed, strict=True)
+    ]
+
+
 def main() -> None:
     """Run all settings, print the table, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,7 +152,13 @@ def main() -> None:
         for setting in settings
         for line in simulate(*setting, options.draws, others=setting[0] == 20 and setting[3] == 1)
     ]
-    table = pd.DataFrame(lines)
+    lines += [
+        line
+        for folds, groups in ((2, 30), (5, 12))
+        for luck in (0.0, 0.2, 0.5)
+        for line in simulate_folds(folds, groups, luck, options.draws)
+    ]
+    table = pd.DataFrame(lines).convert_dtypes()
     print(table.to_string(index=False))
     if options.output:
         head = f"# python scripts/simulate_groups.py --draws {options.draws}; {FRAMES} cases per group, "

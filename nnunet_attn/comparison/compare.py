@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from nnunet_attn.comparison.flags import (
     unlearned_classes,
 )
 from nnunet_attn.comparison.gather import Gathered, find_models, from_test_set, from_validation, unlisted_runs
-from nnunet_attn.comparison.paired import Verdict, compare_with_baseline, summarise, verdicts
+from nnunet_attn.comparison.paired import (
+    Disagreements,
+    Verdict,
+    compare_with_baseline,
+    disagreeing_folds,
+    summarise,
+    verdicts,
+)
 from nnunet_attn.comparison.results import digest
 from nnunet_attn.comparison.rows import Row, fold_rows
 from nnunet_attn.comparison.same_data import common_folds, hashes, refuse_unequal
@@ -45,7 +52,7 @@ class Comparison:
         labels: The dataset's classes and their label values.
         tolerance: Tolerance of NSD.
         scores: Scores of all cases.
-        summary, differences: See ``paired``.
+        summary, differences, disagreements: See ``paired``.
         twins: Rows and their twins: the same network without its attention.
         own_effects: Rows' networks beside the plans' network under the same recipe.
         doubts: What a reader must know, by subject.
@@ -63,6 +70,7 @@ class Comparison:
     scores: Scores
     summary: pd.DataFrame
     differences: pd.DataFrame
+    disagreements: Disagreements
     verdicts: list[Verdict]
     twins: list[Twin]
     own_effects: list[OwnEffect]
@@ -111,6 +119,9 @@ class Comparison:
             "nsd_tolerance": self.tolerance,
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "twins": [twin.to_json() for twin in self.twins],
+            "fold_disagreements": [
+                {"row": row, "minus": other} | asdict(folds) for (row, other), folds in self.disagreements.items()
+            ],
             "own_effects": [effect.to_json() for effect in self.own_effects],
             "flags": self.flags,
             "summary": json.loads(self.summary.to_json(orient="records", double_precision=12)),
@@ -188,17 +199,18 @@ def compare(
     found = find_groups([case for _, case in gathered.scores[models[0].name]], groups, dataset=name)
     runs = {row.name: [gathered.scores[run.name] for run in row.runs] for row in rows}
     scores = stack_scores(runs, list(classes.values), found)
-    summary, differences = summarise(scores), compare_with_baseline(scores)
     facts = {row.name: read_facts(row, both) for row in rows}
     if measure:
         for row in rows:
             measure_network(row.model, facts[row.name])
     unlearned, twins = unlearned_classes(scores), find_twins(rows, scores, facts)
     pairs = [(row.name, rows[0].name) for row in rows[1:]] + [(twin.row, twin.twin) for twin in twins]
+    disagreements = disagreeing_folds(scores, pairs)
+    differences = compare_with_baseline(scores, disagreements)
     doubts = {
         "Learning": learning_flags(unlearned),
         "Data": data_flags(rows, wanted, used, found) + (ensemble_flags(rows) if test is not None else []),
-        "Repeats": fold_flags(scores, pairs) + repeat_flags(rows, unlisted_runs(models)),
+        "Repeats": fold_flags(disagreements, found) + repeat_flags(rows, unlisted_runs(models)),
         "Training": training_flags(rows, facts),
         "Files": list(gathered.unverified),
     }
@@ -215,9 +227,10 @@ def compare(
         labels=classes,
         tolerance=tolerance,
         scores=scores,
-        summary=summary,
+        summary=summarise(scores),
         differences=differences,
-        verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned),
+        disagreements=disagreements,
+        verdicts=verdicts(differences, rows[0].name, found, unlearned=unlearned, disagreements=disagreements),
         twins=twins,
         own_effects=find_own_effects(rows, scores, facts),
         doubts={subject: flags for subject, flags in doubts.items() if flags},

@@ -6,13 +6,12 @@ import numpy as np
 
 from nnunet_attn.catalog import STOCK, STOCK_TRAINERS
 from nnunet_attn.comparison.facts import Facts
-from nnunet_attn.comparison.paired import p_text
+from nnunet_attn.comparison.paired import Disagreements, p_text
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.rows import Row
-from nnunet_attn.comparison.scores import CASE_MEAN, Scores
-from nnunet_attn.comparison.statistics import ALPHA, holm, smallest_p, unequal_means_p
+from nnunet_attn.comparison.scores import Scores
+from nnunet_attn.comparison.statistics import ALPHA, smallest_p
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups
-from nnunet_attn.scoring.intervals import group_sums
 from nnunet_attn.trainer_names import parse_trainer_name
 
 FULL_SCHEDULE = 1000 * 250
@@ -93,39 +92,19 @@ def ensemble_flags(rows: Sequence[Row]) -> list[str]:
     return [flag]
 
 
-def fold_flags(scores: Scores, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """On differences that are not the same in all folds, which no interval over groups counts.
-
-    All groups of a fold share its training. Where the difference of two rows depends on the fold more than the spread
-    of its groups explains, trainings differ by chance, or by their data.
-
-    Args:
-        scores: Of the validation of several folds; those of a test set have none.
-        pairs: A row, and the row that is subtracted.
-    """
-    tested = []
-    names = np.array([fold for fold, _ in scores.keys])
-    for row, other in dict.fromkeys(pairs):
-        difference = scores.over_repeats(row, CASE_MEAN, "Dice") - scores.over_repeats(other, CASE_MEAN, "Dice")
-        by_fold = {}
-        for fold in dict.fromkeys(names.tolist()):
-            sums, counts = group_sums(difference[names == fold], scores.index[names == fold])
-            by_fold[fold] = sums[counts > 0] / counts[counts > 0]
-        p = unequal_means_p(list(by_fold.values()))
-        if p is not None:
-            tested.append((row, other, by_fold, p))
-    found = []
-    for (row, other, by_fold, _), p in zip(tested, holm([p for *_, p in tested]), strict=True):
-        if p < ALPHA:
-            each = ", ".join(f"{values.mean():+.4f} in fold {fold}" for fold, values in by_fold.items())
-            found.append(f"{row} minus {other} {each} (p {p_text(p)})")
+def fold_flags(disagreements: Disagreements, groups: Groups) -> list[str]:
+    """On differences that are not the same in all folds, which no interval over groups counts."""
+    found = [
+        f"{row} minus {other} {folds.text()} (p {p_text(folds.p)})" for (row, other), folds in disagreements.items()
+    ]
     if not found:
         return []
     return [
         (
-            f"Folds disagree more than {scores.groups.plural} explain: {'; '.join(found)}. The trainings differ, by "
-            "chance or by their data, and the intervals of these differences are too narrow for what other trainings "
-            "would give; repeats would tell (Alexander and Govern's test, p after Holm's correction)."
+            f"Folds disagree more than {groups.plural} explain: {'; '.join(found)}. The trainings differ, by chance or "
+            "by their data, and the intervals of these differences are too narrow for what other trainings would give; "
+            "repeats would tell (Alexander and Govern's test, p after Holm's correction). Such a difference is claimed "
+            "only if each fold shows it, or the mean over folds does."
         )
     ]
 

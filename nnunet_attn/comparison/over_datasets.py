@@ -85,15 +85,17 @@ def compare_twins(comparison: Comparison, names: Mapping[str, str], unlearned: C
     lines = []
     for twin, p in zip(found, holm([twin.difference.p for twin in found]), strict=True):
         d = twin.difference
-        significant = comparison.groups.known and is_significant(d, p)
+        folds = comparison.disagreements.get((twin.row, twin.twin))
+        significant = comparison.groups.known and is_significant(d, p, folds)
         lines.append({
             "network": names[twin.row], "without": names[twin.twin], "mean": d.mean, "low": d.low, "high": d.high,
-            "p_holm": p, "significant": significant, "groups": d.groups,
+            "p_holm": p, "significant": significant, "folds_disagree": folds is not None, "groups": d.groups,
             "possible": comparison.groups.known and smallest_p(d.groups, len(found)) < ALPHA,
             "unlearned": ", ".join(names[row] for row in (twin.row, twin.twin) if row in unlearned),
         })  # fmt: skip
     columns = (
-        "network", "without", "mean", "low", "high", "p_holm", "significant", "groups", "possible", "unlearned",
+        "network", "without", "mean", "low", "high", "p_holm", "significant", "folds_disagree", "groups", "possible",
+        "unlearned",
     )  # fmt: skip
     return pd.DataFrame(lines, columns=list(columns))
 

@@ -1,13 +1,14 @@
 """Statistics of a comparison: means, and paired differences on the same cases, with intervals and tests.
 
 The tested quantity is the difference in Dice per case (the mean over a case's classes) to the first row, the
-baseline; Holm's correction over the other rows keeps the chance of any false claim at 5 %. All other tests (single
-classes, other metrics) are exploratory: they share a Holm correction of their own, and support no claim. If it
-is not known which cases belong to one patient or video, no claim is made at all.
+baseline; Holm's correction over the other rows keeps the chance of any false claim at 5 %. Where folds disagree more
+than their groups explain, a claim must hold in each fold or over folds, too. All other tests (single classes, other
+metrics) are exploratory: they share a Holm correction of their own, and support no claim. If it is not known which
+cases belong to one patient or video, no claim is made at all.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,11 +16,21 @@ import numpy as np
 import pandas as pd
 
 from nnunet_attn.comparison.scores import CASE_MEAN, MEAN, Scores
-from nnunet_attn.comparison.statistics import ALPHA, Difference, holm, is_significant, paired_difference, smallest_p
+from nnunet_attn.comparison.statistics import (
+    ALPHA,
+    Difference,
+    FoldDisagreement,
+    find_disagreements,
+    holm,
+    is_significant,
+    paired_difference,
+    smallest_p,
+)
 from nnunet_attn.scoring.groups import Groups
-from nnunet_attn.scoring.intervals import mean_interval, mean_without_nan
+from nnunet_attn.scoring.intervals import group_sums, mean_interval, mean_without_nan
 from nnunet_attn.scoring.metrics import DISTANCES, RANGES
 
+Disagreements = Mapping[tuple[str, str], FoldDisagreement]  # by a row, and the row that is subtracted
 TESTED = ("Dice", "IoU", "HD95", "ASSD", "NSD")  # RVD is signed: neither larger nor smaller is better
 
 
@@ -70,13 +81,33 @@ def difference_of(scores: Scores, row: str, other: str, name: str, metric: str) 
     )
 
 
-def compare_with_baseline(scores: Scores) -> pd.DataFrame:
+def disagreeing_folds(scores: Scores, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], FoldDisagreement]:
+    """The pairs whose difference in Dice per case is not the same in all folds.
+
+    Args:
+        scores: Of the validation of several folds; those of a test set have none.
+        pairs: A row, and the row that is subtracted.
+    """
+    samples: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    names = np.array([fold for fold, _ in scores.keys])
+    for row, other in dict.fromkeys(pairs):
+        difference = scores.over_repeats(row, CASE_MEAN, "Dice") - scores.over_repeats(other, CASE_MEAN, "Dice")
+        samples[row, other] = {}
+        for fold in dict.fromkeys(names.tolist()):
+            sums, counts = group_sums(difference[names == fold], scores.index[names == fold])
+            samples[row, other][fold] = sums[counts > 0] / counts[counts > 0]
+    return find_disagreements(samples)
+
+
+def compare_with_baseline(scores: Scores, disagreements: Disagreements | None = None) -> pd.DataFrame:
     """Paired differences of every row to the first; the column ``primary`` marks the tested quantity.
 
     ``p_holm`` is corrected over the rows for the primary question, and over all other tests for the rest;
-    ``smallest_p`` is the smallest that it could have been with so many groups, whatever the data.
+    ``smallest_p`` is the smallest that it could have been with so many groups, whatever the data. ``folds_disagree``
+    marks primary differences that are not the same in all folds, see ``disagreeing_folds``.
     """
-    result = []
+    disagreements = disagreements or {}
+    result: list[tuple[dict[str, Any], Difference]] = []
     for name in scores.quantities:
         for metric in (metric for metric in TESTED if metric in scores.metrics):
             for row in scores.rows[1:]:
@@ -89,7 +120,9 @@ def compare_with_baseline(scores: Scores) -> pd.DataFrame:
         for (line, found), p in zip(family, holm([found.p for _, found in family]), strict=True):
             line["p_holm"] = p
             line["smallest_p"] = smallest_p(found.groups, len(family))
-            line["significant"] = primary and scores.groups.known and is_significant(found, p)
+            folds = disagreements.get((line["row"], scores.rows[0])) if primary else None
+            line["folds_disagree"] = folds is not None
+            line["significant"] = primary and scores.groups.known and is_significant(found, p, folds)
     return pd.DataFrame([line | asdict(found) for line, found in result])
 
 
@@ -142,7 +175,12 @@ def effect_text(d: Difference, groups: Groups) -> str:
 
 
 def verdicts(
-    differences: pd.DataFrame, baseline: str, groups: Groups, *, unlearned: Collection[str] = ()
+    differences: pd.DataFrame,
+    baseline: str,
+    groups: Groups,
+    *,
+    unlearned: Collection[str] = (),
+    disagreements: Disagreements | None = None,
 ) -> list[Verdict]:
     """The conclusion about each row: "no significant difference" unless the primary test says otherwise.
 
@@ -151,9 +189,11 @@ def verdicts(
         baseline: The first row.
         groups: If they are unknown, no verdict makes a claim or uses the word "significant".
         unlearned: Rows that have learned poorly; verdicts about them begin with it.
+        disagreements: Those that ``differences`` were made with.
     """
     result = []
     for d in differences[differences.primary].itertuples():
+        folds = (disagreements or {}).get((d.row, baseline))
         p = f"p {'' if d.p_holm < 0.001 else '= '}{p_text(d.p_holm)} after Holm's correction"
         if not groups.known:
             said, shown = "no claim", "–"
@@ -167,9 +207,15 @@ def verdicts(
         elif d.significant:
             said, shown = ("higher" if d.mean > 0 else "lower"), p_text(d.p_holm)
             claim = f"Significantly {said}, {p}."
+            if folds is not None:
+                claim += f" The folds disagree on how large the difference is ({folds.text()})."
+        elif folds is not None and is_significant(d, d.p_holm):
+            said, shown = "not shown: folds disagree", p_text(d.p_holm)
+            claim = f"No claim: {p}, but the folds disagree ({folds.text()}); neither each nor all of them show it."
         else:
             said, shown = "no difference shown", p_text(d.p_holm)
             claim = f"No significant difference, {p}."
+            claim += f" The folds disagree ({folds.text()})." if folds is not None else ""
         weak = tuple(row for row in (d.row, baseline) if row in unlearned)
         said = f"learned poorly ({said})" if weak else said
         result.append(Verdict(d.row, baseline, bool(d.significant), said, effect_text(d, groups), claim, shown, weak))

@@ -1,13 +1,13 @@
 """Tests over groups of cases, and paired differences. Intervals are in ``scoring.intervals``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from nnunet_attn.scoring.intervals import difference_interval, group_sums, mean_without_nan
+from nnunet_attn.scoring.intervals import LEVEL, difference_interval, group_sums, mean_without_nan
 
 ALPHA = 0.05
 
@@ -48,6 +48,54 @@ def unequal_means_p(samples: Sequence[np.ndarray]) -> float | None:
     if len(samples) < 2 or any(len(sample) < 5 or np.ptp(sample) == 0 for sample in samples):
         return None
     return float(stats.alexandergovern(*samples).pvalue)
+
+
+@dataclass(frozen=True)
+class FoldDisagreement:
+    """A difference that depends on the fold more than the spread of its groups explains.
+
+    All groups of a fold share its training, and so its luck and its data, which no interval over groups counts.
+
+    Attributes:
+        by_fold: Mean difference over the groups of each fold.
+        p: Of Alexander and Govern's test, see ``unequal_means_p``.
+        holds: Whether the folds show a difference all the same: each alone, to the same side, or their means together
+            (95 % intervals without 0, Student's t over the groups of a fold or over the folds).
+    """
+
+    by_fold: Mapping[str, float]
+    p: float
+    holds: bool
+
+    def text(self) -> str:
+        """The mean difference in each fold."""
+        return ", ".join(f"{mean:+.4f} in fold {fold}" for fold, mean in self.by_fold.items())
+
+
+def find_disagreements(
+    samples: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+) -> dict[tuple[str, str], FoldDisagreement]:
+    """The differences of which the folds disagree, by Alexander and Govern's test after Holm's correction.
+
+    Args:
+        samples: By the two rows that are compared, and by fold: the differences of the fold's groups.
+    """
+    p = {key: unequal_means_p(list(by_fold.values())) for key, by_fold in samples.items()}
+    tested = {key: value for key, value in p.items() if value is not None}
+    found = {}
+    for key, corrected in zip(tested, holm(list(tested.values())), strict=True):
+        if corrected < ALPHA:
+            means = {fold: float(values.mean()) for fold, values in samples[key].items()}
+            sides = {_side_of_zero(values) for values in samples[key].values()}
+            holds = sides in ({1}, {-1}) or _side_of_zero(np.array([*means.values()])) != 0
+            found[key] = FoldDisagreement(means, corrected, holds)
+    return found
+
+
+def _side_of_zero(values: np.ndarray) -> int:
+    """1 or -1 where Student's 95 % interval of the mean lies above or below 0, else 0."""
+    interval = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
+    return int(interval.low > 0) - int(interval.high < 0)
 
 
 @dataclass(frozen=True)
@@ -116,10 +164,12 @@ def paired_difference(
     )
 
 
-def is_significant(difference: Difference, corrected_p: float) -> bool:
+def is_significant(difference: Difference, corrected_p: float, folds: FoldDisagreement | None = None) -> bool:
     """Whether a difference is called significant: corrected p below 0.05, and an interval of the mean that excludes 0.
 
     This is stricter than the test alone. Wilcoxon's test is about ranks; the interval is about the mean and, with
-    repeats, includes the randomness of training. If they disagree, nothing is claimed.
+    repeats, includes the randomness of training. If they disagree, nothing is claimed. Neither knows that all groups
+    of a fold share its training: where ``folds`` disagree, the difference must hold in each of them or over them, too.
     """
-    return corrected_p < ALPHA and (difference.low > 0 or difference.high < 0)
+    excluded = difference.low > 0 or difference.high < 0
+    return corrected_p < ALPHA and excluded and (folds is None or folds.holds)

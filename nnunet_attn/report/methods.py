@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from nnunet_attn.citations import CITATIONS, Citation
 from nnunet_attn.comparison.compare import Comparison
+from nnunet_attn.comparison.gather import TEST_SET
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.statistics import ALPHA, smallest_p
 from nnunet_attn.lookup import find_entry, find_family
@@ -63,6 +64,11 @@ def methods_text(comparison: Comparison) -> str:
             f"correction for {compared} comparison{'s' * (compared > 1)}, and called significant if p < {ALPHA} and "
             "the interval did not hold 0."
         )
+        if c.gathered.evaluated != TEST_SET and len(c.used) > 1:
+            text.append(
+                "Where folds disagreed more than their groups explain (Alexander and Govern's test), each fold "
+                "alone, or the mean over folds, had to show the difference as well (95 % intervals without 0)."
+            )
     if {"HD95", "NSD"} <= set(c.scores.metrics):
         text.append(
             "HD95 is the 95th percentile of both directed border distances pooled; NSD has a tolerance of "

@@ -27,7 +27,9 @@ between repeats.
 
 Differences are paired differences of the mean Dice (or other metric) per case. p: Wilcoxon's signed-rank test over
 groups; Holm's correction over the rows of each dataset. A difference is called significant if p is below 0.05 and the
-interval does not contain 0. No test is made over datasets: there are too few, and they are not drawn at random.
+interval does not contain 0; where folds disagree more than their groups explain (Alexander and Govern's test), each
+fold alone, or the mean over folds, must show it as well (95 % intervals without 0). No test is made over
+datasets: there are too few, and they are not drawn at random.
 
 A network and its twin without attention are compared with the same test, corrected over all such pairs of the dataset.
 
@@ -93,7 +95,7 @@ def verdict_texts(sides: Sequence[Side], rows: Sequence[str]) -> list[str]:
             d = d.iloc[0]
             kind = (better if d["mean"] > 0 else worse) if d.significant else none
             kind = kind if side.groups_known and can_show(d) else blind
-            kind.append(f"{side.name} ({d['mean']:+.4f})")
+            kind.append(f"{side.name} ({d['mean']:+.4f}{', folds disagree' if d.folds_disagree else ''})")
             weak += [f"{name} on {side.name}" for name in (row, rows[0]) if name in side.unlearned]
         if not (better or worse or none or blind):
             texts.append(f"{row}: nothing complete to compare.")
@@ -118,6 +120,8 @@ def twin_table(sides: Sequence[Side]) -> Table | None:
     for side in sides:
         for t in side.twins.to_dict("records"):
             said = "yes" if t["significant"] else "not shown" if t["possible"] else "cannot be shown"
+            if t["folds_disagree"]:
+                said += ", though folds disagree" if t["significant"] else ": folds disagree"
             said = f"learned poorly: {t['unlearned']} ({said})" if t["unlearned"] else said
             interval = f"{cell_number(t['low'], 4, '+')} to {cell_number(t['high'], 4, '+')}"
             numbers = [

@@ -141,7 +141,8 @@ def _method(c: Comparison) -> list[Block]:
     source = "all metrics from the files" if from_files else "nnU-Net's own final validation (summary.json)"
     claim = (
         "A difference is called significant if the corrected p is below 0.05 and the interval of the mean does not "
-        "contain 0."
+        "contain 0; where folds disagree more than their groups explain (Alexander and Govern's test), each fold alone "
+        "or the mean over folds must show it as well (95 % intervals without 0)."
         if c.groups.known
         else "It is not known which cases belong to one patient or video, so no difference is claimed."
     )

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from nnunet_attn.comparison.compare import compare
+from nnunet_attn.comparison.over_datasets import make_side
 from nnunet_attn.comparison.paired import compare_with_baseline, verdicts
 from nnunet_attn.comparison.scores import stack_scores
 from nnunet_attn.errors import UserError
 from nnunet_attn.report.figures import with_short_names
+from nnunet_attn.report.over_datasets import twin_table, verdict_texts
 from nnunet_attn.report.published import PROTOCOL, find_published
 from nnunet_attn.report.tables import Tables
 from nnunet_attn.report.verdict import own_effects, sources, twins, verdict_table
@@ -546,19 +548,54 @@ def test_repeats_become_one_row(tree):
     assert sorted(set(table[table.row == OURS].repeat)) == [1, 2, 3]
 
 
-def test_folds_that_disagree_are_named(tree):
+def fold_of(tree) -> np.ndarray:
+    """Fold of each case, as a column beside the classes."""
+    return np.array([[int(case[7:10]) % len(tree.folds)] for case in tree.cases])
+
+
+def test_folds_that_disagree_are_named(tmp_path, tree):
     """All patients of a fold share the luck of its training; an interval over patients does not know that."""
-    rng = np.random.default_rng(2)
-    tree.folds = [[c for c in tree.cases if int(c[7:10]) % 2 == k] for k in range(2)]
-    splits = [{"train": [c for c in tree.cases if c not in val], "val": val} for val in tree.folds]
-    (tree.preprocessed / "splits_final.json").write_text(json.dumps(splits))
-    lucky = np.array([[0.03 if int(case[7:10]) % 2 == 0 else -0.03] for case in tree.cases])
-    tree.add(STOCK, draw(rng, tree))
-    tree.add(f"{OURS}_noAttention", draw(rng, tree))
-    tree.add(OURS, draw(rng, tree) + lucky)
-    (flag,) = [f for f in run((STOCK, f"{OURS}_noAttention", OURS)).flags if f.startswith("Folds disagree more than")]
+    two, rng = Tree(tmp_path, folds=2), np.random.default_rng(2)
+    two.add(STOCK, draw(rng, two))
+    two.add(f"{OURS}_noAttention", draw(rng, two))
+    two.add(OURS, draw(rng, two) + np.array([0.03, -0.03])[fold_of(two)])
+    found = run((STOCK, f"{OURS}_noAttention", OURS))
+    (flag,) = [f for f in found.flags if f.startswith("Folds disagree more than")]
     first, second = re.findall(r"(\w+) minus (\w+) \+0\.0\d+ in fold 0, -0\.0\d+ in fold 1 \(p (?:< )?0\.0\d+\)", flag)
     assert (first, second) == ((OURS, STOCK), (OURS, f"{OURS}_noAttention"))
+    assert [entry["minus"] for entry in found.to_json()["fold_disagreements"]] == [STOCK, f"{OURS}_noAttention"]
+    assert re.search(r"No significant difference.* The folds disagree \(\+0\.0", found.verdicts[1].text)
+
+
+def test_where_folds_disagree_two_are_not_enough_for_a_claim(tmp_path, tree):
+    two, rng = Tree(tmp_path, folds=2), np.random.default_rng(5)
+    stock = draw(rng, two)
+    two.add(STOCK, stock)
+    two.add(f"{OURS}_noAttention", stock + rng.normal(0, 0.004, stock.shape))
+    two.add(OURS, stock + np.array([0.09, 0.0])[fold_of(two)] + rng.normal(0, 0.004, stock.shape))
+    found = run((STOCK, f"{OURS}_noAttention", OURS))
+    verdict = found.verdicts[1]
+    assert not verdict.significant
+    assert verdict.said == "not shown: folds disagree"
+    assert re.search(r"No claim: p = 0.0.* \(\+0.\d+ in fold 0, [+-]0.\d+ in fold 1\); neither each", verdict.text)
+    side = make_side(found, {row: row for row in found.names})
+    assert list(side.twins.significant) == [False]
+    assert twin_table([side]).rows[0][-1] == "not shown: folds disagree"
+    assert re.search(
+        r"no significant difference on \w+ \(\+0.\d+, folds disagree\)", verdict_texts([side], found.names)[1]
+    )
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_what_all_folds_gain_is_claimed_though_they_disagree_on_how_much(folds, tmp_path, tree):
+    some, rng = Tree(tmp_path, patients=40, folds=folds), np.random.default_rng(5)
+    stock = draw(rng, some)
+    some.add(STOCK, stock)
+    some.add(OURS, stock + 0.03 + 0.02 * fold_of(some) + rng.normal(0, 0.004, stock.shape))
+    (verdict,) = run((STOCK, OURS)).verdicts
+    assert verdict.significant
+    assert verdict.said == "higher"
+    assert re.search(r"Significantly higher, .* disagree on how large .* in fold [14]\)\.", verdict.text)
 
 
 # ---- twins --------------------------------------------------------------------------------------------------------
