@@ -7,7 +7,7 @@ of 1 over all cases. Reported are, per way of counting,
 
 * error: share of null comparisons (no difference in truth) with p < 0.05; 5 % is right,
 * power: the same with a true difference of EFFECT standard deviations of a case,
-* claims: share of null comparisons that are claimed, which takes p < 0.05 and an interval without 0,
+* claims: share of null comparisons that are claimed, which takes p < 0.05 and an interval without 0 on its side,
 * coverage: share of 95 % intervals of the mean that hold the true difference; 95 % is right.
 
 Ways: "ours" is what ``nnunet-attn compare`` does (Wilcoxon and t over groups). "cases" counts every frame as a patient.
@@ -30,7 +30,7 @@ import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
-from nnunet_attn.comparison.statistics import find_disagreements, is_significant, paired_difference
+from nnunet_attn.comparison.statistics import ALPHA, find_disagreements, is_significant, paired_difference
 from nnunet_attn.files import complete_file
 
 FRAMES, CORRELATION, EFFECT = 20, 0.8, 0.65
@@ -96,10 +96,8 @@ def simulate(groups: int, shape: str, sizes: str, repeats: int, draws: int, *, o
     rng = np.random.default_rng(seed)
     counts: dict[str, np.ndarray] = {}
 
-    def add(way: str, p: float, p_effect: float, low: float, high: float) -> None:
-        inside = low <= 0 <= high
-        hits = np.array([p < 0.05, p < 0.05 and not inside, p_effect < 0.05, inside], dtype=float)
-        hits[:3] = np.nan if np.isnan(p) else hits[:3]
+    def add(way: str, low: float, high: float, tests: tuple[bool, bool, bool] | None = None) -> None:
+        hits = np.array([*(tests or (np.nan, np.nan, np.nan)), low <= 0 <= high], dtype=float)
         counts[way] = counts.get(way, np.zeros(4)) + hits
 
     for _ in tqdm(range(draws), desc=f"{groups} groups, {shape}, {sizes}, {repeats} repeat(s)", disable=None):
@@ -107,10 +105,10 @@ def simulate(groups: int, shape: str, sizes: str, repeats: int, draws: int, *, o
         for way, by in (("ours", index), ("cases", np.arange(len(index)))) if others else (("ours", index),):
             null = paired_difference(candidate, baseline, by)
             shifted = paired_difference(candidate + EFFECT, baseline, by)
-            add(way, null.p, shifted.p, null.low, null.high)
+            add(way, null.low, null.high, (null.p < ALPHA, is_significant(null, null.p), shifted.p < ALPHA))
         if others:
             for way, ends in bootstraps(rng, (candidate - baseline).mean(0), index).items():
-                add(way, np.nan, np.nan, *ends)
+                add(way, *ends)
     return [
         {"groups": groups, "shape": shape, "sizes": sizes, "repeats": repeats, "draws": draws, "way": way}
         | dict(zip(("error_%", "claims_%", "power_%", "coverage_%"), np.round(100 * hits / draws, 1), strict=True))

@@ -210,7 +210,7 @@ def compare(
     doubts = {
         "Learning": learning_flags(unlearned),
         "Data": data_flags(rows, wanted, used, found) + (ensemble_flags(rows) if test is not None else []),
-        "Repeats": fold_flags(disagreements, found) + repeat_flags(rows, unlisted_runs(models)),
+        "Repeats": fold_flags(disagreements, scores) + repeat_flags(rows, unlisted_runs(models)),
         "Training": training_flags(rows, facts),
         "Files": list(gathered.unverified),
     }

@@ -10,7 +10,7 @@ from nnunet_attn.comparison.paired import Disagreements, p_text
 from nnunet_attn.comparison.results import NOT_RECORDED
 from nnunet_attn.comparison.rows import Row
 from nnunet_attn.comparison.scores import Scores
-from nnunet_attn.comparison.statistics import ALPHA, smallest_p
+from nnunet_attn.comparison.statistics import ALPHA, FEWEST, smallest_p
 from nnunet_attn.scoring.groups import INDEPENDENT, Groups
 from nnunet_attn.trainer_names import parse_trainer_name
 
@@ -92,21 +92,30 @@ def ensemble_flags(rows: Sequence[Row]) -> list[str]:
     return [flag]
 
 
-def fold_flags(disagreements: Disagreements, groups: Groups) -> list[str]:
-    """On differences that are not the same in all folds, which no interval over groups counts."""
+def fold_flags(disagreements: Disagreements, scores: Scores) -> list[str]:
+    """On differences that are not the same in all folds, which no interval over groups counts, and on small folds."""
+    groups = scores.groups
+    numbers: dict[str, set[str]] = {}
+    for fold, case in scores.keys:
+        numbers.setdefault(fold, set()).add(groups.of[case])
+    small = [fold for fold, names in numbers.items() if len(names) < FEWEST] if len(numbers) > 1 else []
     found = [
         f"{row} minus {other} {folds.text()} (p {p_text(folds.p)})" for (row, other), folds in disagreements.items()
     ]
-    if not found:
-        return []
-    return [
-        (
+    flags = []
+    if small:
+        flags.append(
+            f"Fold{'s' * (len(small) > 1)} {', '.join(small)}: fewer than {FEWEST} {groups.plural}, so it was not "
+            "tested whether differences are the same there as in other folds."
+        )
+    if found:
+        flags.append(
             f"Folds disagree more than {groups.plural} explain: {'; '.join(found)}. The trainings differ, by chance or "
             "by their data, and the intervals of these differences are too narrow for what other trainings would give; "
             "repeats would tell (Alexander and Govern's test, p after Holm's correction). Such a difference is claimed "
             "only if each fold shows it, or the mean over folds does."
         )
-    ]
+    return flags
 
 
 def repeat_flags(rows: Sequence[Row], unlisted: Sequence[str]) -> list[str]:

@@ -212,6 +212,9 @@ def verdicts(
         elif folds is not None and is_significant(d, d.p_holm):
             said, shown = "not shown: folds disagree", p_text(d.p_holm)
             claim = f"No claim: {p}, but the folds disagree ({folds.text()}); neither each nor all of them show it."
+        elif d.p_holm < ALPHA and d.side * d.mean < 0:
+            said, shown = "not shown: test against mean", p_text(d.p_holm)
+            claim = f"No claim: {p}, but the test leans the other way than the mean."
         else:
             said, shown = "no difference shown", p_text(d.p_holm)
             claim = f"No significant difference, {p}."

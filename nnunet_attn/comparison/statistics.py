@@ -10,12 +10,19 @@ from scipy import stats
 from nnunet_attn.scoring.intervals import LEVEL, difference_interval, group_sums, mean_without_nan
 
 ALPHA = 0.05
+FEWEST = 5  # values of a sample that can be compared with others
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test; groups with difference zero are left out; 1 if none is left."""
     differences = differences[differences != 0]
     return float(stats.wilcoxon(differences).pvalue) if len(differences) else 1.0
+
+
+def signed_rank_side(differences: np.ndarray) -> int:
+    """To which side Wilcoxon's signed-rank test leans: 1 if positive differences have more rank, -1 if negative."""
+    differences = differences[differences != 0]
+    return int(np.sign(np.sum(np.sign(differences) * stats.rankdata(np.abs(differences)))))
 
 
 def smallest_p(groups: int, rows: int = 1) -> float:
@@ -40,14 +47,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def comparable(sample: np.ndarray) -> bool:
+    """Whether a sample has enough values, and a spread, to tell its mean from another's."""
+    return len(sample) >= FEWEST and np.ptp(sample) > 0
+
+
 def unequal_means_p(samples: Sequence[np.ndarray]) -> float | None:
     """P of Alexander and Govern's test that samples, each with a variance of its own, have one mean.
 
-    None for fewer than two samples, or for one that has fewer than five values or is constant.
+    Samples that are not ``comparable`` are left out; None if fewer than two remain.
     """
-    if len(samples) < 2 or any(len(sample) < 5 or np.ptp(sample) == 0 for sample in samples):
-        return None
-    return float(stats.alexandergovern(*samples).pvalue)
+    samples = [sample for sample in samples if comparable(sample)]
+    return float(stats.alexandergovern(*samples).pvalue) if len(samples) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -59,13 +70,13 @@ class FoldDisagreement:
     Attributes:
         by_fold: Mean difference over the groups of each fold.
         p: Of Alexander and Govern's test, see ``unequal_means_p``.
-        holds: Whether the folds show a difference all the same: each alone, to the same side, or their means together
-            (95 % intervals without 0, Student's t over the groups of a fold or over the folds).
+        side: 1 or -1 where the folds show a difference all the same: each alone, or their means together (95 %
+            intervals above or below 0, Student's t over the groups of a fold or over the folds); else 0.
     """
 
     by_fold: Mapping[str, float]
     p: float
-    holds: bool
+    side: int
 
     def text(self) -> str:
         """The mean difference in each fold."""
@@ -77,18 +88,24 @@ def find_disagreements(
 ) -> dict[tuple[str, str], FoldDisagreement]:
     """The differences of which the folds disagree, by Alexander and Govern's test after Holm's correction.
 
+    Folds whose values are not ``comparable`` are left out.
+
     Args:
         samples: By the two rows that are compared, and by fold: the differences of the fold's groups.
     """
-    p = {key: unequal_means_p(list(by_fold.values())) for key, by_fold in samples.items()}
+    folds = {
+        key: {fold: values for fold, values in by_fold.items() if comparable(values)}
+        for key, by_fold in samples.items()
+    }
+    p = {key: unequal_means_p(list(by_fold.values())) for key, by_fold in folds.items()}
     tested = {key: value for key, value in p.items() if value is not None}
     found = {}
     for key, corrected in zip(tested, holm(list(tested.values())), strict=True):
         if corrected < ALPHA:
-            means = {fold: float(values.mean()) for fold, values in samples[key].items()}
-            sides = {_side_of_zero(values) for values in samples[key].values()}
-            holds = sides in ({1}, {-1}) or _side_of_zero(np.array([*means.values()])) != 0
-            found[key] = FoldDisagreement(means, corrected, holds)
+            means = {fold: float(values.mean()) for fold, values in folds[key].items()}
+            sides = {_side_of_zero(values) for values in folds[key].values()}
+            side = sides.pop() if len(sides) == 1 else 0
+            found[key] = FoldDisagreement(means, corrected, side or _side_of_zero(np.array([*means.values()])))
     return found
 
 
@@ -107,6 +124,7 @@ class Difference:
         only_in_one: Number of cases with a value in only one row, which are left out.
         mean: Mean difference over cases, with its 95 % interval.
         p: Wilcoxon over groups (a group's value is the mean over its cases and over repeats).
+        side: To which side the test leans, see ``signed_rank_side``.
         wins, ties, losses: Groups for which the candidate is better, equal, worse.
     """
 
@@ -117,6 +135,7 @@ class Difference:
     low: float
     high: float
     p: float
+    side: int
     wins: int
     ties: int
     losses: int
@@ -158,6 +177,7 @@ def paired_difference(
         low=max(interval.low, -limit),
         high=min(interval.high, limit),
         p=wilcoxon_p(by_group),
+        side=signed_rank_side(by_group),
         wins=int((better > 0).sum()),
         ties=int((better == 0).sum()),
         losses=int((better < 0).sum()),
@@ -165,11 +185,11 @@ def paired_difference(
 
 
 def is_significant(difference: Difference, corrected_p: float, folds: FoldDisagreement | None = None) -> bool:
-    """Whether a difference is called significant: corrected p below 0.05, and an interval of the mean that excludes 0.
+    """Whether a difference is called significant: corrected p below 0.05, and an interval of the mean beyond 0.
 
-    This is stricter than the test alone. Wilcoxon's test is about ranks; the interval is about the mean and, with
-    repeats, includes the randomness of training. If they disagree, nothing is claimed. Neither knows that all groups
-    of a fold share its training: where ``folds`` disagree, the difference must hold in each of them or over them, too.
+    Both on the same side. This is stricter than the test alone: Wilcoxon's test is about ranks; the interval is about
+    the mean and, with repeats, includes the randomness of training. If they disagree, nothing is claimed. Neither knows
+    that all groups of a fold share its training: where ``folds`` disagree, these must show the same side, too.
     """
-    excluded = difference.low > 0 or difference.high < 0
-    return corrected_p < ALPHA and excluded and (folds is None or folds.holds)
+    side = int(difference.low > 0) - int(difference.high < 0)
+    return corrected_p < ALPHA and side != 0 and difference.side == side and (folds is None or folds.side == side)

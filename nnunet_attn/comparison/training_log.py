@@ -44,7 +44,7 @@ class TrainingLog:
     Attributes:
         epochs: Epochs by number; of a repeated epoch (after a kill), the last one that ended.
         starts: Numbers of the epochs in the order in which they started, with all repetitions.
-        training_cases: Number of training cases in the log.
+        training_cases: Number of training cases, from the newest log with an epoch; a mere validation also states one.
         files: The logs, the oldest first.
     """
 
@@ -95,9 +95,11 @@ def read_training_log(folder: Path) -> TrainingLog:
     """Read all training logs of ``fold_X``."""
     log = TrainingLog({}, [], None, log_files(folder))
     for path in log.files:
-        for item in list(_epochs(path.read_text(encoding="utf-8", errors="replace"))):
+        items = list(_epochs(path.read_text(encoding="utf-8", errors="replace")))
+        trained = any(isinstance(item, Epoch) for item in items)
+        for item in items:
             if isinstance(item, int):
-                log.training_cases = item
+                log.training_cases = item if trained or log.training_cases is None else log.training_cases
                 continue
             log.starts.append(item.number)
             before = log.epochs.get(item.number)

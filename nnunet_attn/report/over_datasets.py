@@ -120,8 +120,8 @@ def twin_table(sides: Sequence[Side]) -> Table | None:
     for side in sides:
         for t in side.twins.to_dict("records"):
             said = "yes" if t["significant"] else "not shown" if t["possible"] else "cannot be shown"
-            if t["folds_disagree"]:
-                said += ", though folds disagree" if t["significant"] else ": folds disagree"
+            if t["folds_disagree"] and t["possible"]:
+                said += ", though folds disagree" if t["significant"] else ", folds disagree"
             said = f"learned poorly: {t['unlearned']} ({said})" if t["unlearned"] else said
             interval = f"{cell_number(t['low'], 4, '+')} to {cell_number(t['high'], 4, '+')}"
             numbers = [

@@ -22,7 +22,6 @@ TAIL = 12  # lines of a failed job's log
 PREPARATION = min(8, os.cpu_count() or 1)  # threads of a conversion, planning or preprocessing job
 # Options of ours that the user may override after "--", with all names that Snakemake has for each.
 WHERE = ("--executor", "-e", "--profile", "--workflow-profile", "--cores", "-c", "--jobs", "-j", "--local-cores")
-DRY_RUN = ("--dry-run", "--dryrun", "-n")
 
 
 def pending_jobs(matrix: Matrix, done: Done) -> dict[str, Job]:
@@ -95,6 +94,13 @@ def snakemake_arguments(matrix: Matrix, jobs_file: Path, more: Sequence[str]) ->
     ]  # fmt: skip
 
 
+def is_dry_run(more: Sequence[str]) -> bool:
+    """Whether Snakemake takes the user's arguments for a dry run, also in a form like ``-np``."""
+    import snakemake.cli
+
+    return bool(snakemake.cli.get_argument_parser().parse_known_args(list(more))[0].dryrun)
+
+
 def call_snakemake(arguments: Sequence[str]) -> int:
     """Run Snakemake in this process; returns its exit code.
 
@@ -124,17 +130,17 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
     Raises:
         UserError: Snakemake is not installed, another process runs this study, or ``retrain`` in a dry run.
     """
-    dry = any(word in DRY_RUN for word in more)
+    if importlib.util.find_spec("snakemake") is None:
+        raise UserError('running a study needs Snakemake: pip install "nnunet-attn[study]"')
+    dry = is_dry_run(more)
     if retrain and dry:
         raise UserError("--retrain sets trainings aside before Snakemake starts, so it cannot be part of a dry run; "
                         "study check shows which trainings it would repeat")  # fmt: skip
-    if importlib.util.find_spec("snakemake") is None:
-        raise UserError('running a study needs Snakemake: pip install "nnunet-attn[study]"')
     layout = matrix.layout
     layout.folder.mkdir(parents=True, exist_ok=True)
     with held(layout.folder / "study.lock", f"the study {matrix.study.name}"):
         done = read_done(matrix, hash_files=True)
-        _sort_out(matrix, done, retrain=retrain)
+        _sort_out(matrix, done, retrain=retrain, dry=dry)
         jobs = pending_jobs(matrix, done)
         trainings = sum(job.kind == "train" for job in matrix.jobs.values())
         left = sum(job.kind == "train" for job in jobs.values())
@@ -150,11 +156,12 @@ def run_study(matrix: Matrix, more: Sequence[str], *, retrain: bool) -> int:
         return _summary(matrix, jobs, code)
 
 
-def _sort_out(matrix: Matrix, done: Done, *, retrain: bool) -> None:
-    """Remove markers of jobs whose outputs are gone; with ``retrain``, also undo jobs whose inputs changed."""
+def _sort_out(matrix: Matrix, done: Done, *, retrain: bool, dry: bool) -> None:
+    """Remove markers of jobs whose outputs are gone, unless in a dry run; with ``retrain``, undo what has changed."""
     for job, reason in done.gone.items():
         print(f"not done any more: {job}: {reason}", file=sys.stderr)
-    remove_markers(matrix.layout, list(done.gone))
+    if not dry:
+        remove_markers(matrix.layout, list(done.gone))
     for job, changed in done.flags.items():
         print(f"{job}: {before_text(job, changed)}", file=sys.stderr)
     if done.flags and not retrain:
@@ -164,21 +171,24 @@ def _sort_out(matrix: Matrix, done: Done, *, retrain: bool) -> None:
 
 
 def _undo(matrix: Matrix, done: Done) -> None:
-    """Remove preprocessed data whose inputs changed, set aside what was trained on them, and forget its predictions."""
-    layout, flagged = matrix.layout, set(done.flags)
-    again: set[str] = set()
+    """Set aside what was trained on inputs that changed, remove the preprocessed data, and forget the predictions.
+
+    The data go last: while they are there, a call after one that was killed finds what it left undone.
+    """
+    layout = matrix.layout
+    old = [job for job in matrix.jobs.values() if job.kind == "preprocess" and job.id in done.flags]
+    again = {job.id for job in old}
     for job in matrix.jobs.values():
-        if job.kind == "preprocess" and job.id in flagged:
-            remove_data(matrix, job)
-            print(f"  {job.id}: its data are removed and made again; fingerprint and plans are kept", file=sys.stderr)
-            again.add(job.id)
         fold = layout.results / job.id.partition("/")[2]
-        if job.kind == "train" and (job.id in flagged or (fold.is_dir() and not again.isdisjoint(job.needs))):
+        if job.kind == "train" and (job.id in done.flags or (fold.is_dir() and not again.isdisjoint(job.needs))):
             print(f"  {job.id}: will be trained again; the old folder is now {set_aside(fold, 'before').name}",
                   file=sys.stderr)  # fmt: skip
             again.add(job.id)
         if job.kind == "predict" and not again.isdisjoint(job.needs):
             again.add(job.id)
+    for job in old:
+        remove_data(matrix, job)
+        print(f"  {job.id}: its data are removed and made again; fingerprint and plans are kept", file=sys.stderr)
     remove_markers(layout, list(again))
     for job_id in again:
         done.markers.pop(job_id, None)

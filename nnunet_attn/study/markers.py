@@ -60,6 +60,7 @@ def write_marker(matrix: Matrix, job: Job, facts: dict[str, object]) -> None:
             content["inputs"] |= (read_json(layout.marker(need)) or {}).get("inputs", {})
     if job.kind == "predict":
         content["checkpoints"] = _checkpoints(layout, job)
+        content["checkpoint"] = matrix.study.checkpoint
     path = layout.marker(job.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
@@ -128,6 +129,8 @@ def _gone(matrix: Matrix, job: Job, content: dict, done: Done) -> str | None:
             return f"{missing[0]} is not done"
         if content["checkpoints"] != _checkpoints(layout, job):
             return "its models have been trained again"
+        if content.get("checkpoint", matrix.study.checkpoint) != matrix.study.checkpoint:
+            return f"it is of another checkpoint than the study's, {matrix.study.checkpoint}"
     return None
 
 

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
+
+from nnunet_attn.comparison.training_log import read_training_log
 
 SCORES = "nnunet_attn_metrics.csv"  # written by nnunet-attn evaluate beside the validation or the predictions
 FINAL, LATEST, BEST = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"
@@ -83,6 +85,26 @@ def summary_problem(validation: Path, cases: Collection[str] | None, ending: str
         if missing:
             return f"validation/summary.json lacks {len(missing)} of {len(cases)} cases, the first is {missing[0]}"
     return None
+
+
+def split_problem(fold: Path, split: Mapping[str, Collection[str]], ending: str | None) -> str | None:
+    """Whether a fold that has begun belongs to another split: by the number in its log, and by its scored cases.
+
+    Args:
+        fold: nnU-Net's folder.
+        split: Its "train" and "val" cases, by today's split.
+        ending: File ending of the cases; None if it is not known.
+    """
+    logged = read_training_log(fold).training_cases
+    if logged is not None and logged != len(split["train"]):
+        return f"its log names {logged} training cases, the split {len(split['train'])}"
+    content = read_json(fold / "validation" / "summary.json")
+    try:
+        scored = {PureWindowsPath(case["prediction_file"]).name for case in content["metric_per_case"]}
+    except (TypeError, KeyError):
+        return None
+    other = scored ^ {f"{case}{ending}" for case in split["val"]} if ending is not None else ()
+    return f"its validation/summary.json and the split differ in {min(other)}" if other else None
 
 
 def training_problem(fold: Path, cases: Collection[str] | None, ending: str | None) -> str | None:

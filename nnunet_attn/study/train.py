@@ -19,6 +19,7 @@ from nnunet_attn.study.outputs import (
     SCORES,
     checkpoint_problem,
     set_aside,
+    split_problem,
     summary_problem,
     training_problem,
 )
@@ -26,6 +27,9 @@ from nnunet_attn.study.states import expected_cases
 
 if TYPE_CHECKING:
     from nnunet_attn.study.job import Run
+
+
+DEFAULTS = {"-tr": "nnUNetTrainer", "-p": "nnUNetPlans"}  # of nnUNetv2_train
 
 
 def usable_checkpoint(fold: Path, say: Callable[[str], None]) -> str | None:
@@ -67,7 +71,8 @@ def other_training(results: Path, dataset: str, words: set[str]) -> int | None:
             command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if not any(Path(word).name == "nnUNetv2_train" for word in command):
                 continue
-            if not words <= set(command) or names.isdisjoint(command):
+            given = set(command) | {default for option, default in DEFAULTS.items() if option not in command}
+            if not words <= given or names.isdisjoint(command):
                 continue
             variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:
@@ -95,6 +100,13 @@ def train(run: "Run") -> dict[str, object]:
     if other is not None:
         raise UserError(f"process {other} already trains this fold, outside the study; wait for it, or stop it first")
     found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None
+    splits = run.matrix.splits[run.job.dataset]
+    begun_on = splits[run.job.fold] if found is not None and splits is not None and run.job.fold is not None else None
+    other_split = split_problem(fold, begun_on, ending) if begun_on is not None else None
+    if other_split is not None:
+        raise UserError(
+            f"{fold} was trained on another split: {other_split}; move the folder away to train the fold anew"
+        )
     if found is None:
         run.command(*command, **_threads(run))
     elif found != FINAL:

@@ -580,7 +580,7 @@ def test_where_folds_disagree_two_are_not_enough_for_a_claim(tmp_path, tree):
     assert re.search(r"No claim: p = 0.0.* \(\+0.\d+ in fold 0, [+-]0.\d+ in fold 1\); neither each", verdict.text)
     side = make_side(found, {row: row for row in found.names})
     assert list(side.twins.significant) == [False]
-    assert twin_table([side]).rows[0][-1] == "not shown: folds disagree"
+    assert twin_table([side]).rows[0][-1] == "not shown, folds disagree"
     assert re.search(
         r"no significant difference on \w+ \(\+0.\d+, folds disagree\)", verdict_texts([side], found.names)[1]
     )
@@ -596,6 +596,28 @@ def test_what_all_folds_gain_is_claimed_though_they_disagree_on_how_much(folds, 
     assert verdict.significant
     assert verdict.said == "higher"
     assert re.search(r"Significantly higher, .* disagree on how large .* in fold [14]\)\.", verdict.text)
+
+
+def test_folds_too_small_to_compare_are_named(tmp_path, tree):
+    small, rng = Tree(tmp_path, patients=19), np.random.default_rng(5)
+    for row in (STOCK, OURS):
+        small.add(row, draw(rng, small))
+    assert any(flag.startswith("Folds 0, 1, 2, 3, 4: fewer than 5 groups, so it was not") for flag in run().flags)
+    large = Tree(tmp_path, patients=29)
+    for row in (STOCK, OURS):
+        large.add(row, draw(rng, large))
+    assert not any("fewer than 5 groups" in flag for flag in run().flags)
+
+
+def test_a_test_that_leans_the_other_way_than_the_mean_is_no_claim(tmp_path, tree):
+    polyps, rng = Tree(tmp_path, patients=100, labels=POLYP), np.random.default_rng(5)
+    rescued = (np.arange(len(polyps.cases)) // 2 % 5 == 0)[:, None]
+    stock = np.where(rescued, 0.02, 0.9) + rng.normal(0, 0.002, rescued.shape)
+    polyps.add(STOCK, stock)
+    polyps.add(OURS, stock + np.where(rescued, 0.5, -0.01) + rng.normal(0, 0.002, rescued.shape))
+    (verdict,) = run((STOCK, OURS)).verdicts
+    assert not verdict.significant
+    assert verdict.said == "not shown: test against mean"
 
 
 # ---- twins --------------------------------------------------------------------------------------------------------

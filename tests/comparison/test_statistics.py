@@ -7,6 +7,8 @@ from scipy import stats
 
 from nnunet_attn.comparison.statistics import (
     Difference,
+    FoldDisagreement,
+    find_disagreements,
     holm,
     is_significant,
     paired_difference,
@@ -113,11 +115,38 @@ def test_swapping_the_methods_only_turns_the_sign():
 
 
 def test_significance_needs_both_test_and_interval():
-    def difference(low, high):
-        return Difference(30, 30, 0, (low + high) / 2, low, high, 0.001, 20, 0, 10)
+    def difference(low, high, side=1):
+        return Difference(30, 30, 0, (low + high) / 2, low, high, 0.001, side, 20, 0, 10)
 
     assert is_significant(difference(0.01, 0.02), 0.04)
-    assert is_significant(difference(-0.02, -0.01), 0.04)
+    assert is_significant(difference(-0.02, -0.01, -1), 0.04)
     assert not is_significant(difference(0.01, 0.02), 0.06)
     assert not is_significant(difference(-0.01, 0.02), 0.001)
     assert not is_significant(difference(math.nan, math.nan), 0.001)
+    for side, claimed in ((1, True), (0, False), (-1, False)):
+        assert is_significant(difference(0.01, 0.02), 0.001, FoldDisagreement({}, 0.01, side)) is claimed
+
+
+def test_what_a_few_groups_gain_is_no_claim_if_most_lose():
+    """A baseline that misses some lesions: the mean says higher, the ranks say lower."""
+    rng = np.random.default_rng(0)
+    differences = np.concatenate([rng.normal(-0.01, 0.004, 80), rng.normal(0.5, 0.1, 20)])
+    found = paired_difference(differences, np.zeros(100), np.arange(100))
+    assert found.p < 0.05
+    assert found.low > 0
+    assert found.side == -1
+    assert not is_significant(found, found.p)
+    all_gain = paired_difference(abs(differences), np.zeros(100), np.arange(100))
+    assert is_significant(all_gain, all_gain.p)
+
+
+def test_folds_with_few_or_constant_groups_are_left_out():
+    rng = np.random.default_rng(0)
+    folds = {str(k): rng.normal(mean, 0.01, 20) for k, mean in enumerate((0.05, -0.03, 0.05, 0.05, 0.05))}
+    all_five = find_disagreements({("a", "b"): folds})["a", "b"]
+    assert list(all_five.by_fold) == ["0", "1", "2", "3", "4"]
+    assert all_five.side == 0
+    for rest in (folds["4"][:4], np.zeros(20)):
+        four = find_disagreements({("a", "b"): folds | {"4": rest}})["a", "b"]
+        assert list(four.by_fold) == ["0", "1", "2", "3"]
+    assert find_disagreements({("a", "b"): {"0": folds["0"], "1": folds["1"][:4]}}) == {}

@@ -16,8 +16,9 @@ from nnunet_attn.cli.main import main
 from nnunet_attn.study import commands
 from nnunet_attn.study.commands import Stopped
 from nnunet_attn.study.job import Run, run_job
-from nnunet_attn.study.markers import read_done
+from nnunet_attn.study.markers import read_done, write_marker
 from nnunet_attn.study.states import log_facts
+from nnunet_attn.study.train import other_training
 
 FAKE = Path(__file__).with_name("fake_nnunet.py")
 WRAPPER = """\
@@ -230,6 +231,59 @@ def test_the_test_set_is_predicted_by_the_checkpoint_that_the_study_names(fake, 
     assert (output / "test00.png").read_text() == f"checkpoint_{checkpoint}.pth"
     assert "test00,ring,Dice,0.5" in (output / "nnunet_attn_metrics.csv").read_text()
     assert ("-chk checkpoint_best.pth" in fake.layout.log(job.id).read_text()) is (checkpoint == "best")
+
+
+def test_predictions_of_another_checkpoint_are_made_again(fake):
+    text = fake.file.read_text().replace("configuration: 2d", "configuration: 2d\n    test: true")
+    matrix = fake.matrix(text)
+    job = next(job for job in matrix.jobs.values() if job.kind == "predict")
+    for training in job.needs:
+        assert run_job(matrix, training) == 0
+    scores = fake.layout.folder / job.id / "nnunet_attn_metrics.csv"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("case,metric,value\n")
+    write_marker(matrix, job, {})
+    assert job.id in read_done(matrix).markers
+    assert "another checkpoint" in read_done(fake.matrix(f"{text}checkpoint: best\n")).gone[job.id]
+
+
+@pytest.mark.parametrize("change", ["log", "scores"])
+def test_a_fold_of_another_split_is_not_continued(change, fake, capsys):
+    """Validation would overwrite its scores with those of cases that it may have trained on."""
+    matrix = fake.matrix()
+    job = matrix.trainings[0]
+    assert run_job(matrix, job.id) == 0
+    fold = fake.fold(job)
+    summary = fold / "validation" / "summary.json"
+    if change == "scores":
+        scored = json.loads(summary.read_text())
+        scored["metric_per_case"].pop()
+        summary.write_text(json.dumps(scored))
+    else:
+        summary.unlink()
+        (log,) = fold.glob("training_log_*.txt")
+        log.write_text(f"2026-01-01 10:00:00: This split has 99 training and 1 validation cases.\n{log.read_text()}")
+    before = summary.read_bytes() if summary.exists() else None
+    assert run_job(matrix, job.id) == 1
+    assert "was trained on another split" in fake.layout.log(job.id).read_text()
+    assert (summary.read_bytes() if summary.exists() else None) == before
+
+
+@pytest.mark.parametrize(("trainer", "words", "trains"), [
+    ("nnUNetTrainer", [], True), ("nnUNetTrainer", ["-tr", "nnUNetTrainer"], True),
+    ("nnUNetTrainer", ["-p", "OtherPlans"], False), ("nnUNetTrainerDCAUNet", [], False),
+])  # fmt: skip
+def test_nnunets_defaults_are_known_of_a_training_outside_the_study(trainer, words, trains, fake, tmp_path):
+    (script := tmp_path / "nnUNetv2_train").write_text("import time; print('began', flush=True); time.sleep(60)")
+    with subprocess.Popen(
+        [sys.executable, str(script), "901", "2d", "0", *words],
+        env=os.environ | fake.layout.environment(), stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        assert other.stdout.readline()
+        wanted = {"0", "2d", trainer, "nnUNetPlans"}
+        found = other_training(fake.layout.results, "Dataset901_Blobs", wanted)
+        other.kill()
+    assert (found == other.pid) is trains
 
 
 def test_the_same_fold_of_another_dataset_may_be_in_training(fake, tmp_path):

@@ -63,9 +63,10 @@ def test_a_trainer_that_raises_stops_nobody_else(faked, monkeypatch, capfd):
 def test_a_second_driver_and_a_dry_run(faked, capfd):
     from nnunet_attn.study.locks import held
 
-    assert main(["study", "run", str(faked.file), "--", "--dry-run"]) == 0
-    assert "priority_1" in "".join(capfd.readouterr())
-    assert not (faked.layout.folder / "done").exists()
+    for word in ("--dry-run", "-np"):
+        assert main(["study", "run", str(faked.file), "--", word]) == 0
+        assert "priority_1" in "".join(capfd.readouterr())
+        assert not (faked.layout.folder / "done").exists()
     with held(faked.layout.folder / "study.lock", "x"):
         assert main(["study", "run", str(faked.file)]) == 1
         assert f"the study short is being run by process {os.getpid()}" in capfd.readouterr().err
