@@ -5,7 +5,8 @@ one frame of a patient into training and the other into validation. The patient'
 ED (end diastole) and ES (end systole). Patients under ``testing/`` become test cases.
 
 Repackaged layout: SSL4MIS's HDF5 volumes ``patientXXX_frameYY.h5``, or its slices ``patientXXX_frameYY_slice_Z.h5``,
-which are stacked into volumes again. These files hold rescaled intensities and no spacing: the spacing written is the
+which are stacked into volumes again. Patients 101 to 150, or those in a folder such as ``ACDC_testing_volumes``, become
+test cases here, too. These files hold rescaled intensities and no spacing: the spacing written is the
 user's ``--spacing``, or else 1 mm with a note that it is unknown. Which frames are ED and ES cannot be checked.
 
 Two 70/10/20 splits of the 100 training patients are in use, and results on one cannot be compared with results on the
@@ -42,7 +43,7 @@ _TEST = {
 def _split(letter: str) -> SplitRule:
     val, test = ({f"patient{number}" for number in numbers[letter].split()} for numbers in (_VAL, _TEST))
     train = {f"patient{number:03d}" for number in range(1, 101)} - val - test
-    return split_by_lists(lambda case: case.group, train=sorted(train), val=sorted(val), test=sorted(test))
+    return split_by_lists(lambda case: case.name[:10], train=sorted(train), val=sorted(val), test=sorted(test))
 
 
 _PATIENT = r"patient[\s_-]*0*(?P<patient>\d{1,3})"
@@ -103,12 +104,13 @@ def _own_patient(file: File) -> tuple[int | None, tuple[str, ...]]:
 
 
 def _part(file: File, number: int) -> str:
-    """Either "train" or "test": by the nearest folder so named, else by the number (test patients are 101 to 150)."""
+    """Either "train" or "test": by the nearest folder so named, else by the number (test patients are 101 to 150).
+
+    Folders are called ``testing``, or ``ACDC_testing_volumes`` in a repackaged copy.
+    """
     for folder in reversed(file.folders):
-        if plain(folder) in ("testing", "test"):
-            return "test"
-        if plain(folder) in ("training", "train"):
-            return "train"
+        if match := re.fullmatch(r"(?:acdc)?(test|train)(?:ing)?(?:volume|slice)?", plain(folder)):
+            return match[1]
     return "test" if number > 100 else "train"
 
 
@@ -218,13 +220,15 @@ def _repackaged(files: list[File], spacing: Sequence[float] | None) -> Found:
     for name, parts in slices.items():
         if missing := sorted(set(range(min(parts), max(parts) + 1)) - parts.keys()):
             raise UserError(f"{name}_slice_{missing[0]}.h5 is missing; a volume needs all of its slices")
-    whole: dict[str, tuple[File, ...]] = {name: (file,) for name, file in volumes.items()} or {
-        name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()
-    }
+    whole = {name: tuple(parts[i] for i in sorted(parts)) for name, parts in slices.items()}
+    whole |= {name: (file,) for name, file in volumes.items()}
     notes = [f"spacing as given: {list(spacing)} mm" if spacing else "spacing unknown; 1 mm was written"]
-    cases = [Case(name, contents, (), name[:10]) for name, contents in sorted(whole.items())]
-    extra = [file for parts in slices.values() for file in parts.values()] if volumes else []
-    unneeded = {"slices of the same cases": [f for f in extra if f.stem.rpartition("_slice")[0] in volumes]}
+    cases = [
+        Case(name, contents, (), name[:10], _part(contents[0], int(name[7:10])))
+        for name, contents in sorted(whole.items())
+    ]
+    extra = [file for name, parts in slices.items() if name in volumes for file in parts.values()]
+    unneeded = {"slices of the same cases": extra}
     return Found("repackaged: HDF5 volumes or slices", cases, notes, kind="patient", unneeded=unneeded)
 
 

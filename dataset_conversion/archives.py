@@ -23,6 +23,7 @@ from nnunet_attn.dataset_conversion.sources import File, open_zip, printable, wi
 from nnunet_attn.errors import UserError
 
 ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+OTHER_ARCHIVES = (b"Rar!", b"7z\xbc\xaf")  # first bytes of formats that only other programs unpack
 DEPTH = 3  # levels of archives inside archives
 LARGEST_MEMBER = 4 << 30  # bytes
 EXPANSION = (512 << 20, 200)  # a compressed tar archive may expand to these bytes or this many times its own size
@@ -50,6 +51,10 @@ def list_archive(path: Path, shown: str, scratch: Path, top: str, name: str = ""
         elif tarfile.is_tarfile(path):
             files = list(_list_tar(path, shown, top, prefix, scratch))
         else:
+            with path.open("rb") as file:
+                begin = file.read(6)
+            if begin.startswith(OTHER_ARCHIVES):
+                raise UserError(f"{shown} is a RAR or 7z archive, which cannot be read; unpack it, and give its folder")
             raise UserError(f"{shown} is neither a folder nor a complete zip or tar archive; download it again")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if getattr(error, "errno", None) is not None:  # an error of the disk, not of the decompressor

@@ -48,6 +48,7 @@ class Found:
         encode: The function to use instead of the converter's ``encode``, if this layout needs one.
         kind: What a group is: ``patient``, ``sequence``, ...; None where groups are not known.
         ungrouped: Where groups exist but are unknown, the reason why cases must not be split as if independent.
+        refused: By split, why the source cannot be divided so.
         missing: By problem of an incomplete case (one line of text), the files that are left out because of it. The
             conversion stops unless the user allows missing files.
         used: Further files that were read, such as tables.
@@ -62,6 +63,7 @@ class Found:
     encode: Callable[..., "Encoded"] | None = None
     kind: str | None = None
     ungrouped: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, Sequence[File]] = field(default_factory=dict)
     used: Sequence[File] = ()
     unneeded: Mapping[str, Sequence[File]] = field(default_factory=dict)

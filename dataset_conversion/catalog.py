@@ -138,7 +138,7 @@ DATASETS = {
         layouts="Original/ with Ground Truth/ (tif or png); or images/ with masks/ (sequences unknown: folds need "
         "--groups)",
         splits={
-            "8-1-1": f"{_TENTHS}; no sequence is divided",
+            "8-1-1": f"{_TENTHS}; no sequence is divided, a study may be (29 sequences of 25 studies)",
             "pranet": "PraNet's 62 test frames. This split leaks: 26 of the 29 sequences are "
             "in both training and test set",
         },

@@ -2,7 +2,7 @@
 
 Frames are numbered through the sequences, and neighbours in a sequence are nearly identical: a split by frames, such as
 PraNet's 62 test frames, tests on sequences that were trained on. Folds and the 8-1-1 split here never divide a
-sequence.
+sequence. The readme also says that the 29 sequences come from 25 studies, and not which: a study may still be divided.
 
 The sequences are those of the readme that comes with the original (``Original/`` with ``Ground Truth/``), and of
 PraNet's 62 test frames, which kept their numbers. Any other copy (``images/`` with ``masks/``) may be renumbered, and
@@ -67,6 +67,7 @@ def discover(files: list[File], *, published: bool) -> Found:
         cases,
         kind="sequence" if known else None,
         ungrouped="" if known else RENUMBERED.format("1 to 612"),
+        refused={} if known else {"pranet": f"it names frames by number, and {RENUMBERED.format('1 to 612')}"},
         missing=missing,
         unneeded={"the same frames again": again, "other datasets": others},
     )

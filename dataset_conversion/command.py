@@ -127,9 +127,22 @@ def run_converter(make: Callable[..., Any], settings: dict[str, object], options
     _report(record, None if options.dry_run else time.monotonic() - start)
     if not options.dry_run and not record["input_size"]:
         number = int(folder.name.removeprefix("Dataset")[:3])
-        print(f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity", file=sys.stderr)
+        stale = _old_fingerprint(folder)
+        if stale is not None:
+            print(f"note: {stale} is of the data before; nnU-Net keeps it unless given --clean", file=sys.stderr)
+        clean = " --clean" if stale is not None else ""
+        print(f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity{clean}", file=sys.stderr)
     print(folder)
     return 0
+
+
+def _old_fingerprint(folder: Path) -> Path | None:
+    """The fingerprint that nnU-Net made of an earlier version of a dataset; None if there is none."""
+    from nnunet_attn.scoring.folders import nnunet_folder
+
+    preprocessed = nnunet_folder("nnUNet_preprocessed", folder.name)
+    path = preprocessed / "dataset_fingerprint.json" if preprocessed is not None else None
+    return path if path is not None and path.is_file() else None
 
 
 def _report(record: dict, seconds: float | None) -> None:

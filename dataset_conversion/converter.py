@@ -134,6 +134,8 @@ class Converter:
             return replace(found, cases=cases, notes=notes + leaks(cases))
         if split not in self.splits:
             raise UserError(f"{self.key} has no split {split!r}; it has: {', '.join(self.splits) or 'none'}")
+        if split in found.refused:
+            raise UserError(f"split {split}: {found.refused[split]}")
         cases, missing = self.splits[split](found.cases)
         if missing and not choices.allow_missing:
             raise UserError(

@@ -92,16 +92,19 @@ def balanced(groups: Mapping[str, int], count: int) -> list[list[str]]:
 
 
 def leaks(cases: Sequence[Case]) -> list[str]:
-    """Warnings: test cases whose group is also trained on, parts of one group, a split without training cases."""
-    learned = {case.group for case in cases if case.part != "test"}
-    if not learned:
+    """Warnings: cases whose group is also trained on, parts of one group, a split without training cases."""
+    groups_of = {part: {case.group for case in cases if case.part == part} for part in ("train", "val", "test")}
+    if not groups_of["train"] | groups_of["val"]:
         return ["there are test cases only: predict them with a model that was trained on another dataset"]
     warnings = []
-    shared = {case.group for case in cases if case.part == "test"} & learned
-    if shared:
-        count = sum(case.part == "test" and case.group in shared for case in cases)
-        text = f"{count} test cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
-        warnings.append(f"this split leaks: {text}")
+    for part, name, learned in (
+        ("val", "validation", groups_of["train"]), ("test", "test", groups_of["train"] | groups_of["val"]),
+    ):  # fmt: skip
+        shared = groups_of[part] & learned
+        if shared:
+            count = sum(case.part == part and case.group in shared for case in cases)
+            text = f"{count} {name} cases belong to {len(shared)} groups (patients, sequences, ...) of training cases"
+            warnings.append(f"this split leaks: {text}")
     for part, name in (("val", "validation"), ("test", "test")):
         groups = [case.group for case in cases if case.part == part]
         if len(groups) > 1 and len(set(groups)) == 1:

@@ -5,6 +5,7 @@ leave behind (such as .DS_Store) are skipped, here and nowhere else.
 """
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Sequence
@@ -102,6 +103,8 @@ def _list_folder(root: Path, scratch: Path, source: Source) -> None:
                 relative, shown = path.relative_to(root).as_posix(), printable(str(path))
                 size = _refuse_special(path).st_size
                 name = unicodedata.normalize("NFC", relative)
+                if re.search(r"\.(rar|7z)$", name, re.IGNORECASE):
+                    raise UserError(f"{shown} cannot be read; unpack it, and take it out of SOURCE")
                 file = File(name, shown, root, top, member=relative, size=size)
                 (archives if ARCHIVE.search(name) else files).append(file)
 

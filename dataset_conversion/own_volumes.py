@@ -112,9 +112,11 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
 
 
 def _names(files: Sequence[File], by_channel: Mapping[str, str]) -> list[str]:
-    """File names without the end of their channel's pattern."""
+    """File names without the end of their channel's pattern, or without nnU-Net's ``_0000`` if all have it."""
     pattern = next(iter(by_channel.values()))
-    end = re.escape(SUFFIX.sub("", pattern).rpartition("*")[2].removesuffix("."))
+    end = re.escape(SUFFIX.sub("", pattern.removesuffix(".*")).rpartition("*")[2].removesuffix("."))
+    if not pattern and all(name.endswith("_0000") for name in case_names(files)):
+        end = "_0000"
     names = [re.sub(r"^[_-]+|[_-]+$", "", re.sub(f"{end}$", "", n, flags=re.IGNORECASE)) for n in case_names(files)]
     return names if len(set(names)) == len(files) and all(names) else case_names(files)
 

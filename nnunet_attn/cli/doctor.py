@@ -103,7 +103,7 @@ def other_folder(folder: str) -> Iterator[Line]:
         yield "note", "nnUNet_extTrainer", f"{folder} does not exist; nnU-Net skips it"
         return
     for module in pkgutil.iter_modules([folder]):
-        code = f"import sys; sys.path.insert(0, {folder!r}); import {module.name}"
+        code = f"import importlib, sys; sys.path.insert(0, {folder!r}); importlib.import_module({module.name!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         if done.returncode:
             reason = done.stderr.strip().splitlines()[-1]

@@ -382,6 +382,27 @@ def test_repackaged_files_take_the_published_splits(repackaged, nnunet_folders):
     assert "spacing unknown; 1 mm was written" in record["notes"]
 
 
+def test_repackaged_test_patients_are_not_trained_on(repackaged, nnunet_folders):
+    """By number, or by a folder's name; training slices beside testing volumes."""
+    source, volumes = repackaged
+    (source / "slices").rename(source / "ACDC_training_slices")
+    tested = source / "ACDC_testing_volumes"
+    tested.mkdir()
+    for file in source.glob("*.h5"):
+        if file.name.startswith("patient028"):
+            for slice_ in (source / "ACDC_training_slices").glob(f"{file.stem}*"):
+                slice_.unlink()
+            file.rename(tested / file.name)
+        else:
+            file.unlink()
+    shutil.copy(tested / "patient028_frame01.h5", source / "patient101_frame01.h5")
+    folder = acdc.convert(source, 27)
+    assert {p.name[:10] for p in (folder / "labelsTs").iterdir()} == {"patient028", "patient101"}
+    assert {p.name[:10] for p in (folder / "labelsTr").iterdir()} == {f"patient{n:03d}" for n in range(1, 6)}
+    array, _ = read(folder / "imagesTr/patient001_frame09_0000.nii.gz")
+    np.testing.assert_array_equal(array, volumes["patient001_frame09"][0])
+
+
 def test_malformed_repackaged_sources_are_refused(repackaged, acdc_source, refused):
     source, _ = repackaged
     slices = source / "slices"

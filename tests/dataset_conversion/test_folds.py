@@ -83,6 +83,13 @@ def test_a_part_of_one_group_is_told():
     assert leaks(cases[:3]) == []
 
 
+def test_a_group_in_training_and_validation_is_told():
+    cases = [case("a1", "a"), case("a2", "a", "val"), case("b1", "b", "val")]
+    assert leaks(cases) == [
+        "this split leaks: 1 validation cases belong to 1 groups (patients, sequences, ...) of training cases"
+    ]
+
+
 def test_number_of_folds():
     cases = [case(f"{g}{i}", g) for g in "abcdef" for i in range(2)]
     for number in (2, 3, 6):
@@ -120,6 +127,28 @@ def test_folds_from_the_command_line(acdc_source, nnunet_folders, capsys):
     error = capsys.readouterr().err
     assert "give --num-folds 7, the largest number possible" in error
     assert error.count("\n") == 1
+
+
+def test_a_fingerprint_of_the_data_before_is_told(acdc_source, nnunet_folders, tmp_path, monkeypatch, capsys):
+    """nnU-Net keeps it, and with it the spacing and intensities of other data."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    command = ["convert", "acdc", str(acdc_source), "27", "--processes", "1", "--overwrite"]
+    assert main(command) == 0
+    assert "--clean" not in capsys.readouterr().err
+    fingerprint = tmp_path / "preprocessed" / "Dataset027_ACDC" / "dataset_fingerprint.json"
+    fingerprint.parent.mkdir(parents=True)
+    fingerprint.touch()
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"{fingerprint} is of the data before" in said
+    assert "nnUNetv2_plan_and_preprocess -d 27 --verify_dataset_integrity --clean" in said
+
+
+def test_an_official_split_is_by_patient_also_with_other_groups(acdc_source, nnunet_folders):
+    groups = r"patient(?P<site>\d{2})"
+    folder = acdc.convert(acdc_source, 27, split="B", groups=groups, allow_missing=True)
+    assert json.loads((folder / "manifest.json").read_text())["groups"]["kind"] == "site"
+    assert (folder / "splits_final.json").is_file()
 
 
 def test_groups_of_every_case_are_in_the_manifest(acdc_source, nnunet_folders):

@@ -299,6 +299,22 @@ def test_volumes_of_several_channels(volumes, capsys):
     assert (folder / "preview.png").is_file()
 
 
+@pytest.mark.parametrize("channels", [["CT"], ["T2", "ADC"]])
+def test_nnunets_own_suffixes_are_not_doubled(channels, tmp_path, nnunet_folders):
+    for case in ("case_000", "case_001"):
+        array = RNG.integers(0, 2, (4, 6, 5), dtype=np.uint8)
+        volume(array, tmp_path / "labelsTr" / f"{case}.nii.gz")
+        for i in range(len(channels)):
+            volume(array, tmp_path / "imagesTr" / f"{case}_{i:04d}.nii.gz")
+    paths = [tmp_path / "imagesTr", tmp_path / "labelsTr"]
+    assert convert("volumes", *paths, 41, "--channels", *channels, "--labels", "organ=1", "--num-folds", 2) == 0
+    folder = nnunet_folders / "Dataset041_Volumes"
+    assert sorted(path.name for path in (folder / "labelsTr").iterdir()) == ["case_000.nii.gz", "case_001.nii.gz"]
+    ends = range(len(channels))
+    images = [f"{case}_{i:04d}.nii.gz" for case in ("case_000", "case_001") for i in ends]
+    assert sorted(path.name for path in (folder / "imagesTr").iterdir()) == images
+
+
 def test_a_folder_for_each_case(tmp_path, nnunet_folders):
     for case in ("case_1", "case_2"):
         array = RNG.integers(0, 2, (4, 6, 5), dtype=np.uint8)

@@ -56,6 +56,7 @@ def test_clinicdb_is_found_among_pranets_test_sets(make_source, nnunet_folders, 
     for other in ("CVC-300", "ETIS-LaribPolypDB"):
         shutil.copytree(root, source / other)
     refused("whose frames may be renumbered.*--original-numbers", clinicdb.convert, source, 5)
+    refused("split pranet: it names frames by number", clinicdb.convert, source, 5, split="pranet", num_folds=0)
     folder = clinicdb.make_converter(original_numbers=True).convert(source, 5)
     assert json.loads((folder / "manifest.json").read_text())["groups"]["of"]["clinicdb_026"] == "sequence02"
     shutil.rmtree(folder)

@@ -139,6 +139,17 @@ def test_damaged_zip_member_is_named(tmp_path):
         file.read()
 
 
+@pytest.mark.parametrize("begin", [b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c"])
+def test_archives_that_only_other_programs_read_are_named(begin, tmp_path):
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "x.rar"
+    path.write_bytes(begin + b"rest")
+    with pytest.raises(UserError, match=r"x\.rar is a RAR or 7z archive, which cannot be read; unpack it"):
+        open_sources([path], tmp_path)
+    with pytest.raises(UserError, match=r"x\.rar cannot be read; unpack it, and take it out"):
+        open_sources([tmp_path / "data"], tmp_path)
+
+
 def test_what_is_no_archive_or_not_there_is_said(tmp_path):
     (tmp_path / "x.zip").write_text("<html>log in first</html>")
     with pytest.raises(UserError, match="neither a folder nor a complete zip or tar"):
