@@ -51,8 +51,8 @@ def list_archive(path: Path, shown: str, scratch: Path, top: str, name: str = ""
         elif tarfile.is_tarfile(path):
             files = list(_list_tar(path, shown, top, prefix, scratch))
         else:
-            with path.open("rb") as file:
-                begin = file.read(6)
+            with path.open("rb") as stream:
+                begin = stream.read(6)
             if begin.startswith(OTHER_ARCHIVES):
                 raise UserError(f"{shown} is a RAR or 7z archive, which cannot be read; unpack it, and give its folder")
             raise UserError(f"{shown} is neither a folder nor a complete zip or tar archive; download it again")

@@ -98,6 +98,7 @@ class Entry:
 
 
 STOCK = "nnUNetTrainer"
+PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"  # names a file for networks with a ``pretrained_encoder``
 
 SGD = "stock nnU-Net's recipe: SGD 0.01, poly schedule, 1000 epochs"  # what _SGD means on our trainers
 
@@ -141,8 +142,8 @@ FAMILIES = {
         "from the paper; encoder equal to the released DilateFormer code; on nnU-Net's own networks our design",
         {"paper": "the paper's recipe: Adam 1e-4, 0.4 Dice + 0.6 CE, rotations, zooms, shifts and flips"},
         ablations={
-            "noDMK": 'Table 3, "- / CAF / MixAtt": the transformer encoder alone; the fusion keeps its gates with one '
-            "input (our reading)",
+            "noDMK": 'Table 3, "- / CAF / MixAtt": the transformer encoder alone, the fusion keeps its gates with one '
+            "input (our reading); in MixAtt without the multi-kernel branch, with host and fusion",
             "sumFusion": 'Table 3, "DMK / Sum / MixAtt": the encoders\' maps are added',
             "noMixAtt": 'Table 3, "DMK / CAF / -": the decoder without its attention (our reading)',
             "noAttention": "no attention at all, encoders summed; convolutions, MLPs and DMK stay (ours)",
@@ -229,6 +230,7 @@ ENTRIES: tuple[Entry, ...] = (
             "norm",
             "implementation",
         ),
+        pretrained_encoder="dcaunet_encoder",
     ),
     Entry(
         family="dcau_net",

@@ -85,8 +85,14 @@ class Recipe:
             raise ValueError(f"{self.optimizer} needs betas")
 
 
-def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, str]:
-    """A recipe in words: title and text of each line, with the epochs and iterations that a trainer's name asks for."""
+def describe_recipe(recipe: Recipe, epochs: int, iterations: int, *, fixed: bool = False) -> dict[str, str]:
+    """A recipe in words: title and text of each line, with the epochs and iterations that a trainer's name asks for.
+
+    Args:
+        recipe: The recipe.
+        epochs, iterations: Of the training.
+        fixed: Whether the trainer's name gives its schedule, which takes the place of passes.
+    """
     if recipe.optimizer == "SGD":
         optimizer, decayed = "SGD, momentum 0.99 with Nesterov's", ""
     else:
@@ -95,7 +101,9 @@ def describe_recipe(recipe: Recipe, epochs: int, iterations: int) -> dict[str, s
             f"{recipe.optimizer}, betas {betas}",
             "" if recipe.decay_1d else " (not of norms and biases)",
         )
-    length = "passes over the training slices" if recipe.passes else f"{iterations} iterations"
+    length = f"{iterations} iterations"
+    if recipe.passes and not fixed:
+        length = f"passes over the training slices ({length} on plans without an input size)"
     rises = f"rises over the first {recipe.warmup:.0%} of them, then " if recipe.warmup else ""
     rate = "falls as (1 - t)^0.9" if recipe.schedule == "poly" else "stays"
     loss = f"{recipe.weight_ce:g} x cross-entropy + {recipe.weight_dice:g} x Dice, nnU-Net's"

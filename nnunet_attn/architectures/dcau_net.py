@@ -214,6 +214,9 @@ class DCAUNet(nn.Module):
             norm=norm,
             implementation=implementation,
         )
+        absent = {"standard": ("attention.lambda_", "attention.norm."), "none": ("attention.", "norm_attention.")}
+        blocks = [name for name, module in self.encoder.named_modules() if isinstance(module, DCABlock)]
+        self.ignored_pretrained_keys = tuple(f"{name}.{part}" for name in blocks for part in absent.get(attention, ()))
         self.decoder = DCAUNetDecoder(widths, num_classes, fusion=fusion)
         self.apply(initialize_weights)
 

@@ -72,14 +72,19 @@ class XAttnResUNet(nn.Module):
     """The paper's U-Net with XAttnRes before each stage; 1,062,361 parameters as a host (3 channels, 1 class).
 
         e_i = f_i(XAttnRes(H, down(e_{i-1})))                    H = [e_1 .. e_{i-1}]                       (eq. 10)
-        d_j = f_j([skip; XAttnRes(H, up(d_{j-1}))])              H = [e_1 .. e_S, d_1 .. d_{j-1}]           (eq. 11)
+        d_j = f_j([skip; XAttnRes(H, up(d_{j-1}))])              H = [e_1 .. e_S, d_1 .. d_{j-1}]
+
+    The second is eq. 11 with the skip connection, which the paper's text keeps; as printed, without it, eq. 11 is
+    "replace".
+
 
     down: max pooling by 2; up: bilinear to the skip's size, aligned corners; f: twice 3x3 convolution, batch norm, ReLU
-    Any image size: an odd side is pooled to its half, rounded down, and enlarged back to the skip's size.
+    Any image size: an odd side is pooled to its half, rounded down, and enlarged back to the skip's size; one of a
+    single pixel stays.
 
     | mode, position, site (3 channels, 1 class) | parameters |
     |---|---|
-    | both, full, up (default; eq. 10 and 11 as printed) | 1,154,161 |
+    | both, full, up (default) | 1,154,161 |
     | both, encoder only / decoder only | 1,085,581 / 1,130,941 |
     | both, full, concat | 1,278,469 (paper: 1.28 M) |
     | replace / none | 1,028,773 / 936,973 |
@@ -158,7 +163,7 @@ class XAttnResUNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         history = FeatureHistory()
         for stage, read in zip(self.encoder, self.x_enc, strict=True):
-            down = F.max_pool2d(x, 2) if len(history) else x
+            down = F.max_pool2d(x, [min(2, side) for side in x.shape[2:]]) if len(history) else x
             x = stage(read(history, down))
             history.append(x)
         *skips, x = history.features

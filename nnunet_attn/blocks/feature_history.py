@@ -121,7 +121,10 @@ class FeatureHistory:
         versions = self._pooled[index]
         own = tuple(self.features[index].shape[2:])
         if size not in versions:
-            chain = [s for s in versions if divides(size, s) and divides(s, own)]
-            source = versions[min(chain, key=math.prod, default=own)]
+            smallest = own
+            for other in versions:  # not min(..., key=...), which dynamo does not trace where sizes are symbols
+                if divides(size, other) and divides(other, own) and math.prod(other) < math.prod(smallest):
+                    smallest = other
+            source = versions[smallest]
             versions[size] = max_pool(source, size) if torch.compiler.is_compiling() else _MaxPool.apply(source, size)
         return versions[size]

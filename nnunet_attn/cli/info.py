@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
     print(f"  arguments   {kwargs or 'the defaults of the network'}")
     recipe = Recipe(**fields)
     epochs, iterations = parsed.epochs or recipe.num_epochs, parsed.iterations or recipe.num_iterations_per_epoch
-    lines = describe_recipe(recipe, epochs, iterations)
+    fixed = parsed.epochs is not None or parsed.iterations is not None
+    lines = describe_recipe(recipe, epochs, iterations, fixed=fixed)
     if mutation:
         lines["loss"] += f"; the {recipe.mutation} over the subsets of its prediction maps"
     for title, text in lines.items():

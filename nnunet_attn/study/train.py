@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_attn.catalog import PRETRAINED_VARIABLE
 from nnunet_attn.comparison.results import summary_scores
 from nnunet_attn.comparison.stored import read_stored, same_dice
 from nnunet_attn.errors import UserError
 from nnunet_attn.files import complete_folder
+from nnunet_attn.lookup import find_entry
 from nnunet_attn.scoring.classes import Classes
 from nnunet_attn.study.outputs import (
     BEST,
@@ -24,6 +26,7 @@ from nnunet_attn.study.outputs import (
     training_problem,
 )
 from nnunet_attn.study.states import expected_cases
+from nnunet_attn.trainer_names import parse_trainer_name
 
 if TYPE_CHECKING:
     from nnunet_attn.study.job import Run
@@ -108,7 +111,7 @@ def train(run: "Run") -> dict[str, object]:
             f"{fold} was trained on another split: {other_split}; move the folder away to train the fold anew"
         )
     if found is None:
-        run.command(*command, **_threads(run))
+        run.command(*command, **_threads(run), **_weights(run, model.trainer))
     elif found != FINAL:
         run.log.say(f"continues from {found}")
         run.command(*command, "--c", **_threads(run))
@@ -133,6 +136,18 @@ def _threads(run: "Run") -> dict[str, str]:
         "nnUNet_n_proc_DA": "0",
         "nnUNet_def_n_proc": threads,
     }
+
+
+def _weights(run: "Run", trainer: str) -> dict[str, str]:
+    """Keeps encoder weights that the environment names from networks that cannot take them, which would refuse."""
+    if os.environ.get(PRETRAINED_VARIABLE, "none") in ("", "none"):
+        return {}
+    parsed = parse_trainer_name(trainer)
+    entry = find_entry(parsed.base) if parsed is not None else None
+    if entry is not None and entry.pretrained_encoder:
+        return {}
+    run.log.say(f"{PRETRAINED_VARIABLE} is not for {trainer}, which starts from scratch")
+    return {PRETRAINED_VARIABLE: "none"}
 
 
 def _score(run: "Run", predictions: Path, references: Path | None, scores: Path) -> None:

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nnunet_attn.catalog import ENTRIES
+from nnunet_attn.catalog import ENTRIES, PRETRAINED_VARIABLE
 
-PRETRAINED_VARIABLE = "NNUNET_ATTN_PRETRAINED"
 # nnU-Net's checkpoints hold its log, in numpy's numbers; nothing else but tensors is let in
 SCALAR = np.float64(0).__reduce__()[0]  # what numpy's numbers are pickled by
 NUMBERS: list[Any] = [SCALAR, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")]
+NUMBERS += [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]  # numpy before 2, and since
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
 
 

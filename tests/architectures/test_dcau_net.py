@@ -377,6 +377,22 @@ def test_encoder_weights_from_a_file(tmp_path, channels):
         assert all(torch.equal(v, decoder[k]) for k, v in network.decoder.state_dict().items())
 
 
+@pytest.mark.parametrize("attention", ["standard", "none"])
+def test_twins_take_the_encoder_weights_of_the_whole_network(attention, tmp_path):
+    small = {"widths": (64, 64), "depths": (1, 1)}
+    whole = DCAUNet(3, 2, **small).encoder.state_dict()
+    torch.save(whole, tmp_path / "encoder.pth")
+    twin = DCAUNet(3, 2, attention=attention, **small)
+    with pytest.raises(ValueError, match="unknown stages"):
+        load_encoder(twin.encoder, tmp_path / "encoder.pth")
+    load_encoder(twin.encoder, tmp_path / "encoder.pth", twin.ignored_pretrained_keys)
+    assert all(torch.equal(value, whole[name]) for name, value in twin.encoder.state_dict().items())
+    del whole[min(whole)]
+    torch.save(whole, tmp_path / "encoder.pth")
+    with pytest.raises(ValueError, match="missing"):
+        load_encoder(twin.encoder, tmp_path / "encoder.pth", twin.ignored_pretrained_keys)
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("implementation", ["plain", "fused"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.02), (torch.bfloat16, 0.15)], ids=str)

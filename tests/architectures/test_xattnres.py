@@ -6,6 +6,7 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+from torch._dynamo.backends.debugging import aot_eager
 
 from nnunet_attn.architectures.emcad import EMCAD
 from nnunet_attn.architectures.xattnres import XAttnResPlainConvUNet, XAttnResResidualEncoderUNet, XAttnResUNet
@@ -141,11 +142,26 @@ def test_second_encoder_stage_of_the_u_net_is_the_identity():
     assert min(largest.values()) > 1e-6
 
 
-@pytest.mark.parametrize("size", [(16, 24), (17, 23), (40, 56)])
+@pytest.mark.parametrize("size", [(16, 24), (17, 23), (40, 56), (3, 40)])
 @pytest.mark.parametrize("options", [{}, {"site": "concat"}, {"mode": "replace"}, {"mode": "none"}], ids=str)
 def test_u_net_takes_any_size(options, size):
     network = XAttnResUNet(2, 3, widths=(4, 6, 8, 8), **options)
     assert network(random(2, 2, *size)).shape == (2, 3, *size)
+
+
+def test_u_net_stays_one_graph_at_several_sizes():
+    """As ``_paperPictures`` trains, with three sizes a batch: dynamo then makes sizes symbols."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    torch.compiler.reset()
+    network = torch.compile(XAttnResUNet(1, 2, widths=(4, 8, 8)), fullgraph=True, backend=backend)
+    for side in (16, 12, 20, 12, 16):
+        network(random(2, 1, side, side)).sum().backward()
+    assert len(graphs) <= 3
 
 
 def test_u_net_has_one_head():

@@ -105,6 +105,8 @@ def test_info_of_stock_network(suffix, capsys):
         ("nnUNetTrainerEMCAD_paper", ("the sum over the subsets of its prediction maps",)),
         ("nnUNetTrainerFIAS_paper", ("zoom by 0.7 to 1.4", "shift by up to ")),
         ("nnUNetTrainerXAttnResUNet_paperPictures", ("passes over the training slices", "each batch at 0.75, 1, 1.25")),
+        ("nnUNetTrainerDCAUNet_paper_2epochs_4iterations", ("schedule    2 epochs of 4 iterations; ",)),
+        ("nnUNetTrainerDCAUNet_paper_100epochs", ("schedule    100 epochs of 250 iterations; ",)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

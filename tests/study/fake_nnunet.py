@@ -81,6 +81,7 @@ def train(arguments: list[str]) -> None:
         print(text, flush=True)
 
     say(f"threads {os.environ.get('NNUNET_ATTN_THREADS')} workers {os.environ.get('nnUNet_n_proc_DA')}")
+    say(f"weights {os.environ.get('NNUNET_ATTN_PRETRAINED')}")
     start = load(fold) if options.c or options.val else 0
     for epoch in range(EPOCHS if options.val else start, EPOCHS):
         say(f"Epoch {epoch}")

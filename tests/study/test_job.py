@@ -233,6 +233,16 @@ def test_the_test_set_is_predicted_by_the_checkpoint_that_the_study_names(fake, 
     assert ("-chk checkpoint_best.pth" in fake.layout.log(job.id).read_text()) is (checkpoint == "best")
 
 
+def test_encoder_weights_go_to_the_rows_that_take_them(fake, monkeypatch):
+    """All rows of a study see one environment; the others would refuse the file."""
+    monkeypatch.setenv("NNUNET_ATTN_PRETRAINED", "/weights/encoder.pth")
+    for job in fake.matrix().trainings:
+        assert run_job(fake.matrix(), job.id) == 0
+        wanted = "/weights/encoder.pth" if "DCAUNet" in job.model.trainer else "none"
+        (log,) = fake.fold(job).glob("training_log_*.txt")
+        assert f"weights {wanted}\n" in log.read_text()
+
+
 def test_predictions_of_another_checkpoint_are_made_again(fake):
     text = fake.file.read_text().replace("configuration: 2d", "configuration: 2d\n    test: true")
     matrix = fake.matrix(text)

@@ -2,6 +2,7 @@
 
 import json
 import pydoc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnunet_attn.files import sha256
 from nnunet_attn.training.base import merged, takes_patch_size
 from nnunet_attn.training.host_weights import host_of, load_host
 from nnunet_attn.training.in_process import nnunet_in_process
+from nnunet_attn.training.pretrained import read_weights
 from nnunet_attn.training.record import read_record
 
 VARIABLE = "NNUNET_ATTN_HOST_WEIGHTS"
@@ -37,6 +39,20 @@ def save(network: torch.nn.Module, path: Path) -> Path:
     """As nnU-Net saves: the weights among other things, its log with numpy's numbers among them."""
     torch.save({"network_weights": network.state_dict(), "logging": {"mean_fg_dice": [np.float64(0.5)]}}, path)
     return path
+
+
+def test_numbers_of_both_numpys_are_read(tmp_path):
+    """numpy 2 renamed the module that its numbers are pickled from; checkpoints of either are read."""
+    path = save(torch.nn.Linear(2, 1), tmp_path / "w.pth")
+    here = b"numpy._core.multiarray" if int(np.__version__.split(".")[0]) > 1 else b"numpy.core.multiarray"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for there in (b"numpy.core.multiarray", b"numpy._core.multiarray"):
+        with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+            for name, content in members.items():
+                assert not name.endswith("data.pkl") or here in content
+                archive.writestr(name, content.replace(b"c" + here, b"c" + there))
+        assert read_weights(tmp_path / "other.pth")["weight"].shape == (1, 2)
 
 
 @pytest.mark.parametrize(("host", "dim"), [("plain", 2), ("residual", 3)])
