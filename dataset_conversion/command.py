@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 import textwrap
 import time
@@ -138,10 +139,8 @@ def run_converter(make: Callable[..., Any], settings: dict[str, object], options
 
 def _old_fingerprint(folder: Path) -> Path | None:
     """The fingerprint that nnU-Net made of an earlier version of a dataset; None if there is none."""
-    from nnunet_attn.scoring.folders import nnunet_folder
-
-    preprocessed = nnunet_folder("nnUNet_preprocessed", folder.name)
-    path = preprocessed / "dataset_fingerprint.json" if preprocessed is not None else None
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    path = Path(preprocessed, folder.name, "dataset_fingerprint.json") if preprocessed else None
     return path if path is not None and path.is_file() else None
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
-from torch._dynamo.backends.debugging import aot_eager
 
 from nnunet_attn.architectures.emcad import EMCAD
 from nnunet_attn.architectures.xattnres import XAttnResPlainConvUNet, XAttnResResidualEncoderUNet, XAttnResUNet
@@ -155,12 +154,12 @@ def test_u_net_stays_one_graph_at_several_sizes():
 
     def backend(graph, inputs):
         graphs.append(graph)
-        return aot_eager(graph, inputs)
+        return graph.forward
 
     torch.compiler.reset()
     network = torch.compile(XAttnResUNet(1, 2, widths=(4, 8, 8)), fullgraph=True, backend=backend)
     for side in (16, 12, 20, 12, 16):
-        network(random(2, 1, side, side)).sum().backward()
+        network(random(2, 1, side, side))
     assert len(graphs) <= 3
 
 

@@ -67,6 +67,7 @@ def best_threshold_dice(images: list[np.ndarray], labels: list[np.ndarray], valu
     return best
 
 
+@pytest.mark.slow
 def test_thresholds_do_not_solve_it(database):
     stems = [
         patient / f"{patient.name}_frame{f}"

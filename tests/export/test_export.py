@@ -69,7 +69,7 @@ def test_2d(trainer, images_2d, tmp_path):
     exported_and_compared(images_2d.copy(tmp_path / "data"), trainer, tmp_path)
 
 
-@pytest.mark.parametrize("trainer", some(ALL_3D, ("nnUNetTrainer", "nnUNetTrainerXAttnRes")))
+@pytest.mark.parametrize("trainer", some(ALL_3D, ("nnUNetTrainerXAttnRes",)))
 def test_3d(trainer, volumes_3d, tmp_path):
     exported_and_compared(volumes_3d.copy(tmp_path / "data"), trainer, tmp_path)
 
