@@ -77,7 +77,6 @@ class XAttnResUNet(nn.Module):
     The second is eq. 11 with the skip connection, which the paper's text keeps; as printed, without it, eq. 11 is
     "replace".
 
-
     down: max pooling by 2; up: bilinear to the skip's size, aligned corners; f: twice 3x3 convolution, batch norm, ReLU
     Any image size: an odd side is pooled to its half, rounded down, and enlarged back to the skip's size; one of a
     single pixel stays.
