@@ -128,10 +128,10 @@ def run_converter(make: Callable[..., Any], settings: dict[str, object], options
     _report(record, None if options.dry_run else time.monotonic() - start)
     if not options.dry_run and not record["input_size"]:
         number = int(folder.name.removeprefix("Dataset")[:3])
-        stale = _old_fingerprint(folder)
-        if stale is not None:
+        clean = ""
+        if (stale := _old_fingerprint(folder)) is not None:
             print(f"note: {stale} is of the data before; nnU-Net keeps it unless given --clean", file=sys.stderr)
-        clean = " --clean" if stale is not None else ""
+            clean = " --clean"
         print(f"next: nnUNetv2_plan_and_preprocess -d {number} --verify_dataset_integrity{clean}", file=sys.stderr)
     print(folder)
     return 0

@@ -113,12 +113,12 @@ def discover(files: list[File], *, patterns: Sequence[str], test: int, channels:
 
 def _names(files: Sequence[File], by_channel: Mapping[str, str]) -> list[str]:
     """File names without the end of their channel's pattern, or without nnU-Net's ``_0000`` if all have it."""
-    pattern = next(iter(by_channel.values()))
+    names, pattern = case_names(files), next(iter(by_channel.values()))
     end = re.escape(SUFFIX.sub("", pattern.removesuffix(".*")).rpartition("*")[2].removesuffix("."))
-    if not pattern and all(name.endswith("_0000") for name in case_names(files)):
+    if not pattern and all(name.endswith("_0000") for name in names):
         end = "_0000"
-    names = [re.sub(r"^[_-]+|[_-]+$", "", re.sub(f"{end}$", "", n, flags=re.IGNORECASE)) for n in case_names(files)]
-    return names if len(set(names)) == len(files) and all(names) else case_names(files)
+    short = [re.sub(r"^[_-]+|[_-]+$", "", re.sub(f"{end}$", "", name, flags=re.IGNORECASE)) for name in names]
+    return short if len(set(short)) == len(files) and all(short) else names
 
 
 def _as_nifti(content: Content) -> Content:

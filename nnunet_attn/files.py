@@ -136,3 +136,9 @@ def complete_folder(path: Path, *, overwrite: bool = False, inputs: Iterable[Pat
             _remove(discarded)
     finally:
         _remove(temporary)
+
+
+def named_file(variable: str) -> Path | None:
+    """The file that an environment variable names; None where it is not set, empty or "none"."""
+    value = os.environ.get(variable, "none")
+    return None if value in ("", "none") else Path(value)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -110,8 +111,12 @@ def find_disagreements(
 
 
 def _side_of_zero(values: np.ndarray) -> int:
-    """1 or -1 where Student's 95 % interval of the mean lies above or below 0, else 0."""
-    interval = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
+    """On which side of 0 Student's 95 % interval of the mean lies, see ``_side``."""
+    return _side(stats.ttest_1samp(values, 0).confidence_interval(LEVEL))
+
+
+def _side(interval: Any) -> int:
+    """1 or -1 where an interval, ``low`` to ``high``, lies above or below 0, else 0."""
     return int(interval.low > 0) - int(interval.high < 0)
 
 
@@ -191,5 +196,5 @@ def is_significant(difference: Difference, corrected_p: float, folds: FoldDisagr
     the mean and, with repeats, includes the randomness of training. If they disagree, nothing is claimed. Neither knows
     that all groups of a fold share its training: where ``folds`` disagree, these must show the same side, too.
     """
-    side = int(difference.low > 0) - int(difference.high < 0)
+    side = _side(difference)
     return corrected_p < ALPHA and side != 0 and difference.side == side and (folds is None or folds.side == side)

@@ -73,17 +73,25 @@ def checkpoint_problem(path: Path) -> str | None:
     return None if bad is None else f"{path.name} is damaged"
 
 
+def _scored_files(validation: Path) -> set[str] | None:
+    """Names of the predictions that validation/summary.json scores; None if it is missing or cannot be read."""
+    try:
+        cases = read_json(validation / "summary.json")["metric_per_case"]
+        return {PureWindowsPath(case["prediction_file"]).name for case in cases}
+    except (TypeError, KeyError):
+        return None
+
+
 def summary_problem(validation: Path, cases: Collection[str] | None, ending: str | None) -> str | None:
     """Whether validation/summary.json scores every validation case."""
-    content = read_json(validation / "summary.json")
-    try:
-        files = [PureWindowsPath(case["prediction_file"]).name for case in content["metric_per_case"]]
-    except (TypeError, KeyError):
-        return "validation/summary.json is missing" if content is None else "validation/summary.json cannot be read"
+    files = _scored_files(validation)
+    if files is None:
+        missing = read_json(validation / "summary.json") is None
+        return f"validation/summary.json {'is missing' if missing else 'cannot be read'}"
     if cases is not None and ending is not None:
-        missing = sorted(set(cases) - {name.removesuffix(ending) for name in files})
-        if missing:
-            return f"validation/summary.json lacks {len(missing)} of {len(cases)} cases, the first is {missing[0]}"
+        lacking = sorted(set(cases) - {name.removesuffix(ending) for name in files})
+        if lacking:
+            return f"validation/summary.json lacks {len(lacking)} of {len(cases)} cases, the first is {lacking[0]}"
     return None
 
 
@@ -98,12 +106,10 @@ def split_problem(fold: Path, split: Mapping[str, Collection[str]], ending: str 
     logged = read_training_log(fold).training_cases
     if logged is not None and logged != len(split["train"]):
         return f"its log names {logged} training cases, the split {len(split['train'])}"
-    content = read_json(fold / "validation" / "summary.json")
-    try:
-        scored = {PureWindowsPath(case["prediction_file"]).name for case in content["metric_per_case"]}
-    except (TypeError, KeyError):
+    scored = _scored_files(fold / "validation")
+    if scored is None or ending is None:
         return None
-    other = scored ^ {f"{case}{ending}" for case in split["val"]} if ending is not None else ()
+    other = scored ^ {f"{case}{ending}" for case in split["val"]}
     return f"its validation/summary.json and the split differ in {min(other)}" if other else None
 
 

@@ -120,16 +120,21 @@ def _is_there(matrix: Matrix, job: Job) -> bool:
     return False
 
 
+def expected_split(matrix: Matrix, job: Job) -> dict | None:
+    """The "train" and "val" cases of a training; None if they are not known."""
+    splits = matrix.splits[job.dataset]
+    return splits[job.fold] if splits is not None and job.fold is not None else None
+
+
 def expected_cases(matrix: Matrix, job: Job) -> tuple[list[str] | None, str | None]:
     """The validation cases of a training and their file ending; None if they are not known."""
-    splits = matrix.splits[job.dataset]
+    split = expected_split(matrix, job)
     name, layout = matrix.names[job.dataset], matrix.layout
     description = read_json(layout.preprocessed / name / "dataset.json") or read_json(
         layout.raw / name / "dataset.json"
     )
     ending = description.get("file_ending") if isinstance(description, dict) else None
-    cases = splits[job.fold]["val"] if splits is not None and job.fold is not None else None
-    return cases, ending
+    return None if split is None else split["val"], ending
 
 
 def _read_fold(matrix: Matrix, job: Job, fold: Path, state: State) -> None:

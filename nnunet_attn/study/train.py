@@ -11,7 +11,7 @@ from nnunet_attn.catalog import PRETRAINED_VARIABLE
 from nnunet_attn.comparison.results import summary_scores
 from nnunet_attn.comparison.stored import read_stored, same_dice
 from nnunet_attn.errors import UserError
-from nnunet_attn.files import complete_folder
+from nnunet_attn.files import complete_folder, named_file
 from nnunet_attn.lookup import find_entry
 from nnunet_attn.scoring.classes import Classes
 from nnunet_attn.study.outputs import (
@@ -25,7 +25,7 @@ from nnunet_attn.study.outputs import (
     summary_problem,
     training_problem,
 )
-from nnunet_attn.study.states import expected_cases
+from nnunet_attn.study.states import expected_cases, expected_split
 from nnunet_attn.trainer_names import parse_trainer_name
 
 if TYPE_CHECKING:
@@ -103,9 +103,8 @@ def train(run: "Run") -> dict[str, object]:
     if other is not None:
         raise UserError(f"process {other} already trains this fold, outside the study; wait for it, or stop it first")
     found = usable_checkpoint(fold, run.log.say) if fold.is_dir() else None
-    splits = run.matrix.splits[run.job.dataset]
-    begun_on = splits[run.job.fold] if found is not None and splits is not None and run.job.fold is not None else None
-    other_split = split_problem(fold, begun_on, ending) if begun_on is not None else None
+    split = expected_split(run.matrix, run.job)
+    other_split = split_problem(fold, split, ending) if found is not None and split is not None else None
     if other_split is not None:
         raise UserError(
             f"{fold} was trained on another split: {other_split}; move the folder away to train the fold anew"
@@ -140,7 +139,7 @@ def _threads(run: "Run") -> dict[str, str]:
 
 def _weights(run: "Run", trainer: str) -> dict[str, str]:
     """Keeps encoder weights that the environment names from networks that cannot take them, which would refuse."""
-    if os.environ.get(PRETRAINED_VARIABLE, "none") in ("", "none"):
+    if named_file(PRETRAINED_VARIABLE) is None:
         return {}
     parsed = parse_trainer_name(trainer)
     entry = find_entry(parsed.base) if parsed is not None else None

@@ -9,11 +9,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_attn.catalog import Entry
+from nnunet_attn.files import named_file
 from nnunet_attn.plugins import warn
 from nnunet_attn.trainer_names import TrainerName
 from nnunet_attn.training.base import NetworkTrainer
 from nnunet_attn.training.host_weights import HOST_VARIABLE, refuse_host_weights
-from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights, named_file
+from nnunet_attn.training.pretrained import PRETRAINED_VARIABLE, cannot_take_weights
 from nnunet_attn.training.recipe import save_interval
 from nnunet_attn.training.record import FROM_SCRATCH, UNKNOWN, Recorded
 from nnunet_attn.training.threads import limit_threads

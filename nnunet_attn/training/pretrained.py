@@ -1,7 +1,6 @@
 """Encoder weights from a file, checked key by key. Used once, at the start of a fresh training."""
 
 import argparse
-import os
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,6 @@ SCALAR = np.float64(0).__reduce__()[0]  # what numpy's numbers are pickled by
 NUMBERS: list[Any] = [SCALAR, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd")]
 NUMBERS += [(SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]  # numpy before 2, and since
 WRAPPERS = ("model", "model_ema", "state_dict", "network_weights")
-
-
-def named_file(variable: str) -> Path | None:
-    """The file that an environment variable names; None where it is not set, empty or "none"."""
-    value = os.environ.get(variable, "none")
-    return None if value in ("", "none") else Path(value)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

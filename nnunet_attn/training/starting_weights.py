@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from nnunet_attn.files import sha256
+from nnunet_attn.files import named_file, sha256
 from nnunet_attn.training.host_weights import HOST_VARIABLE, host_of, load_host, refuse_host_weights
 from nnunet_attn.training.pretrained import (
     PRETRAINED_VARIABLE,
     cannot_take_weights,
     load_encoder,
-    named_file,
     published_weights,
 )
 from nnunet_attn.training.record import FROM_SCRATCH
